@@ -1,0 +1,1 @@
+//! Views and routes of the REST interfaces; the OpenAPI document comes from here.

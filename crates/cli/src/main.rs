@@ -1,0 +1,2 @@
+//! The `exuvia` program.
+fn main() {}

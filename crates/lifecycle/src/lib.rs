@@ -1,0 +1,16 @@
+//! What happens next to a router's identity: pure state machines of both sides.
+//!
+//! Start at `renewal` (the router's half), then `issuance` (the controller's). One rule orders everything:
+//! durable first, visible second; `Step` makes it a type.
+//!
+//! No clock, disk, socket, randomness or `async`: [`Now`] and dice arrive with every input. Nothing here knows
+//! OpenZiti's numbers (`wire` does) or certificates' bytes (`pki` does).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod facts;
+pub mod manifest;
+
+pub use facts::{ControllerId, Digest, Fingerprint, GenerationNumber, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};

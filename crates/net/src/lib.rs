@@ -1,0 +1,1 @@
+//! tokio and rustls: control channels, listeners, publishing credentials.

@@ -1,0 +1,1 @@
+//! Keys, leaves, chains, CSRs and enrollment tokens: parsed once, then trusted.

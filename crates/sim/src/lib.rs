@@ -1,0 +1,1 @@
+//! Seeded worlds of routers, controllers, disks, clocks and networks.

@@ -1,0 +1,1 @@
+//! Crash-safe files: a router's generations, a controller's register.

@@ -1,0 +1,1 @@
+//! OpenZiti's frames and messages, typed.
