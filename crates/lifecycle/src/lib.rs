@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod facts;
+pub mod issuance;
 pub mod manifest;
 
 pub use facts::{ControllerId, Digest, Fingerprint, GenerationNumber, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};
