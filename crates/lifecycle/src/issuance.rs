@@ -5,7 +5,7 @@
 //!   leaf, presented in an admitted handshake, ever removes an older one;
 //! - a step is decided on the record as it stands inside the register's own transaction, so every write sees the epoch and
 //!   the standing of that very moment;
-//! - the answer leaves the machine only after the changed record is durable: see [`Outcome`].
+//! - the answer leaves the machine only after the changed record is durable: an [`Outcome`] is a [`Step`].
 //!
 //! Not here: certificates, tokens' texts and PEM (`pki`), storing (`store`), sending (the daemon).
 
@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::facts::{Fingerprint, KeyId, Leaf, Now, RouterId, UnixTime};
+use crate::step::Step;
 
 pub use admission::{AdmissionRefusal, Admitted};
 pub use enrollment::{EnrollmentKind, EnrollmentRefusal, Token, TokenId};
@@ -216,16 +217,16 @@ pub enum Input {
     },
 }
 
-/// What the register does with an input, and what may be said once that is durable.
+/// What the register does with an input, and what may be said once that is durable. Without a barrier nothing is written.
+pub type Outcome = Step<Commit, Answer>;
+
+/// What goes into one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "an outcome that is dropped was never committed"]
-pub struct Outcome {
-    /// The record to store, or `None` when nothing changes and so nothing needs to be written.
+pub struct Commit {
+    /// The record to store, or `None` when only the audit trail grows.
     pub record: Option<Record>,
-    /// The audit entry that goes into the same transaction.
-    pub audit: Option<Audit>,
-    /// What to do and say, after the record is durable.
-    pub answer: Answer,
+    /// The audit entry.
+    pub audit: Audit,
 }
 
 /// What to do and say once the outcome is durable.
@@ -343,8 +344,8 @@ impl Record {
         record.last_used = None;
         record.token = Some(token);
         record.restored_from = None;
-        let audit = Some(Audit::ReEnrolled(record.epoch));
-        Outcome { record: Some(record), audit, answer: Answer::CloseChannels }
+        let audit = Audit::ReEnrolled(record.epoch);
+        changed(record, audit, Answer::CloseChannels)
     }
 
     fn revoke(&self) -> Outcome {
@@ -355,8 +356,8 @@ impl Record {
         record.last_used = None;
         record.token = None;
         record.restored_from = None;
-        let audit = Some(Audit::Revoked(record.epoch));
-        Outcome { record: Some(record), audit, answer: Answer::CloseChannels }
+        let audit = Audit::Revoked(record.epoch);
+        changed(record, audit, Answer::CloseChannels)
     }
 
     fn set_disabled(&self, disabled: bool) -> Outcome {
@@ -364,11 +365,11 @@ impl Record {
             (Standing::Active, true) => (Standing::Disabled, Audit::Disabled, Answer::CloseChannels),
             (Standing::Disabled, false) => (Standing::Active, Audit::Enabled, Answer::Done),
             (Standing::Active, false) | (Standing::Disabled, true) | (Standing::Revoked, _) => {
-                return Outcome::unchanged(Answer::Done);
+                return unchanged(Answer::Done);
             }
         };
         let record = Record { standing, ..self.clone() };
-        Outcome { record: Some(record), audit: Some(audit), answer }
+        changed(record, audit, answer)
     }
 
     fn next_seq(&self) -> LeafSeq {
@@ -376,8 +377,14 @@ impl Record {
     }
 }
 
-impl Outcome {
-    fn unchanged(answer: Answer) -> Self {
-        Self { record: None, audit: None, answer }
-    }
+fn changed(record: Record, audit: Audit, answer: Answer) -> Outcome {
+    Step::durable_first(Commit { record: Some(record), audit }, answer)
+}
+
+fn noted(audit: Audit, answer: Answer) -> Outcome {
+    Step::durable_first(Commit { record: None, audit }, answer)
+}
+
+fn unchanged(answer: Answer) -> Outcome {
+    Step::free(answer)
 }

@@ -13,5 +13,7 @@ extern crate alloc;
 mod facts;
 pub mod issuance;
 pub mod manifest;
+mod step;
 
 pub use facts::{ControllerId, Digest, Fingerprint, GenerationNumber, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};
+pub use step::{Durable, Held, Step};

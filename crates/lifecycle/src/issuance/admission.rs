@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use super::{
-    Answer, Audit, Epoch, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, LeafStage, Outcome, Record, Standing,
+    Answer, Audit, Epoch, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, LeafStage, Outcome, Record, Standing, changed,
+    noted, unchanged,
 };
 use crate::facts::{Fingerprint, Leaf, Now, UnixTime};
 use crate::issuance::{Asked, CONFIRMED_MAX, NamesDigest};
@@ -58,7 +59,8 @@ impl Record {
     pub(super) fn admit(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf) -> Outcome {
         match self.judge(now, policy, leaf.fingerprint, Some(&leaf)) {
             Ok(Verdict::Known(issued)) => self.used(now, issued),
-            Ok(Verdict::IssuedAfterBackup) => self.adopt(now, leaf, Audit::ReadmittedAfterRestore),
+            Ok(Verdict::IssuedAfterBackup) => self
+                .adopt(now, leaf, Audit::ReadmittedAfterRestore, |seq, epoch| Answer::Admit(Admitted { seq, epoch })),
             Err(refusal) => {
                 Outcome { record: None, audit: Some(Audit::Refused(refusal)), answer: Answer::RefuseAdmission(refusal) }
             }
@@ -117,7 +119,7 @@ impl Record {
     fn used(&self, now: Now, issued: &IssuedLeaf) -> Outcome {
         let answer = Answer::Admit(Admitted { seq: issued.seq, epoch: self.epoch });
         if self.last_used.is_some_and(|last| issued.seq <= last.seq) {
-            return Outcome::unchanged(answer);
+            return unchanged(answer);
         }
         let mut record = self.clone();
         record.last_used = Some(LastUsed { seq: issued.seq, first_use: now.wall });
@@ -127,11 +129,17 @@ impl Record {
         // The enrollment has arrived: from here on the token is spent for good.
         record.token = None;
         record.forget_settled(now.wall);
-        Outcome { record: Some(record), audit: Some(Audit::FirstUse(issued.seq)), answer }
+        changed(record, Audit::FirstUse(issued.seq), answer)
     }
 
     /// Takes a leaf into the set that the register has no memory of, as the one last used.
-    fn adopt(&self, now: Now, leaf: Leaf, audit: impl FnOnce(LeafSeq) -> Audit) -> Outcome {
+    fn adopt(
+        &self,
+        now: Now,
+        leaf: Leaf,
+        audit: fn(LeafSeq) -> Audit,
+        answer: fn(LeafSeq, Epoch) -> Answer,
+    ) -> Outcome {
         let seq = self.next_seq();
         let mut record = self.clone();
         record.last_seq = seq;
@@ -145,16 +153,12 @@ impl Record {
         });
         record.last_used = Some(LastUsed { seq, first_use: now.wall });
         record.token = None;
-        Outcome {
-            record: Some(record),
-            audit: Some(audit(seq)),
-            answer: Answer::Admit(Admitted { seq, epoch: self.epoch }),
-        }
+        changed(record, audit(seq), answer(seq, self.epoch))
     }
 
     pub(super) fn readmit(&self, now: Now, leaf: Leaf) -> Outcome {
         if self.standing == Standing::Revoked {
-            return Outcome::unchanged(Answer::RefuseAdmission(AdmissionRefusal::Revoked));
+            return unchanged(Answer::RefuseAdmission(AdmissionRefusal::Revoked));
         }
         match self.leaf(leaf.fingerprint) {
             Some(known) => {
@@ -163,9 +167,9 @@ impl Record {
                 // Its successors are withdrawn: the operator says that this leaf is the one the router holds.
                 record.leaves.retain(|leaf| leaf.seq <= seq);
                 record.last_used = Some(LastUsed { seq, first_use: now.wall });
-                Outcome { record: Some(record), audit: Some(Audit::Readmitted(seq)), answer: Answer::Done }
+                changed(record, Audit::Readmitted(seq), Answer::Done)
             }
-            None => Outcome { answer: Answer::Done, ..self.adopt(now, leaf, Audit::Readmitted) },
+            None => self.adopt(now, leaf, Audit::Readmitted, |_, _| Answer::Done),
         }
     }
 

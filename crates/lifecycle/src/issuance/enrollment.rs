@@ -1,7 +1,7 @@
 //! The first identity, from a one-time token. Token and router change in one transaction, and the same request repeated
 //! after a lost answer gets the same leaves until the router's first admitted connection.
 
-use super::{Answer, Asked, Audit, LeafSeq, Outcome, Record, Standing};
+use super::{Answer, Asked, Audit, LeafSeq, Outcome, Record, Standing, changed, unchanged};
 use crate::facts::{Leaf, Now, UnixTime};
 
 /// SHA-256 of the token's text; the text itself never enters the machine.
@@ -48,20 +48,20 @@ impl Record {
         match self.open_token(now, token, asked) {
             Err(refusal) => refuse(refusal),
             Ok(held) if held.kind != kind => refuse(EnrollmentRefusal::WrongKind),
-            Ok(Token { enrolled: Some(seq), .. }) => Outcome::unchanged(Answer::Send(seq)),
-            Ok(Token { enrolled: None, .. }) => Outcome::unchanged(Answer::Sign),
+            Ok(Token { enrolled: Some(seq), .. }) => unchanged(Answer::Send(seq)),
+            Ok(Token { enrolled: None, .. }) => unchanged(Answer::Sign),
         }
     }
 
     pub(super) fn store_enrolled(&self, now: Now, token: TokenId, asked: Asked, client: Leaf, server: Leaf) -> Outcome {
         let held = match self.open_token(now, token, asked) {
             Err(refusal) => return refuse(refusal),
-            Ok(Token { enrolled: Some(seq), .. }) => return Outcome::unchanged(Answer::Send(seq)),
+            Ok(Token { enrolled: Some(seq), .. }) => return unchanged(Answer::Send(seq)),
             Ok(held) => held,
         };
         let (mut record, seq) = self.with_leaf(now, asked, client, server);
         record.token = Some(Token { enrolled: Some(seq), ..held });
-        Outcome { record: Some(record), audit: Some(Audit::Enrolled(seq)), answer: Answer::Send(seq) }
+        changed(record, Audit::Enrolled(seq), Answer::Send(seq))
     }
 
     /// The token, if this request may still use it: unused and unexpired, or used by the very same request before.
@@ -80,5 +80,5 @@ impl Record {
 }
 
 fn refuse(refusal: EnrollmentRefusal) -> Outcome {
-    Outcome::unchanged(Answer::RefuseEnrollment(refusal))
+    unchanged(Answer::RefuseEnrollment(refusal))
 }

@@ -1,6 +1,9 @@
 //! 20302 adds, 20303 confirms. Neither removes what the router may still depend on.
 
-use super::{Answer, Asked, Audit, Epoch, IssuancePolicy, IssuedLeaf, LeafStage, Outcome, Record, Standing};
+use super::{
+    Answer, Asked, Audit, Epoch, IssuancePolicy, IssuedLeaf, LeafStage, Outcome, Record, Standing, changed, noted,
+    unchanged,
+};
 use crate::facts::{Fingerprint, Leaf, Now, UnixTime};
 
 /// Why an extension is not answered with leaves.
@@ -54,7 +57,7 @@ impl Record {
             return refuse(refusal);
         }
         if let Some(same) = self.repeatable(now, policy, asked) {
-            return Outcome::unchanged(Answer::Send(same.seq));
+            return unchanged(Answer::Send(same.seq));
         }
         let life = issuer_not_after.since(now.wall).min(policy.leaf_life);
         let last_used = self.last_used.and_then(|last| self.leaf_at(last.seq));
@@ -62,7 +65,7 @@ impl Record {
         if life < policy.shortest_life && !outlives {
             return refuse(RequestRefusal::IssuerEndsSoon);
         }
-        Outcome::unchanged(Answer::Sign)
+        unchanged(Answer::Sign)
     }
 
     pub(super) fn store(
@@ -79,10 +82,10 @@ impl Record {
         }
         // Two controllers may have signed for the same request; whoever committed first gave the answer.
         if let Some(same) = self.repeatable(now, policy, asked) {
-            return Outcome::unchanged(Answer::Send(same.seq));
+            return unchanged(Answer::Send(same.seq));
         }
         let (record, seq) = self.with_leaf(now, asked, client, server);
-        Outcome { record: Some(record), audit: Some(Audit::Issued(seq)), answer: Answer::Send(seq) }
+        changed(record, Audit::Issued(seq), Answer::Send(seq))
     }
 
     pub(super) fn with_leaf(&self, now: Now, asked: Asked, client: Leaf, server: Leaf) -> (Record, super::LeafSeq) {
@@ -96,11 +99,11 @@ impl Record {
 
     pub(super) fn confirm(&self, now: Now, epoch: Epoch, fingerprint: Fingerprint) -> Outcome {
         if epoch != self.epoch || self.standing != Standing::Active {
-            return Outcome::unchanged(Answer::RefuseConfirm(ConfirmRefusal::StaleChannel));
+            return unchanged(Answer::RefuseConfirm(ConfirmRefusal::StaleChannel));
         }
         let Some(leaf) = self.leaf(fingerprint) else {
             let anything_pending = self.leaves.iter().any(|leaf| leaf.stage == LeafStage::Pending);
-            return Outcome::unchanged(Answer::RefuseConfirm(if anything_pending {
+            return unchanged(Answer::RefuseConfirm(if anything_pending {
                 ConfirmRefusal::NotThatLeaf
             } else {
                 ConfirmRefusal::NothingPending
@@ -108,7 +111,7 @@ impl Record {
         };
         let seq = leaf.seq;
         match leaf.stage {
-            LeafStage::Confirmed | LeafStage::Used => Outcome::unchanged(Answer::Confirmed(seq)),
+            LeafStage::Confirmed | LeafStage::Used => unchanged(Answer::Confirmed(seq)),
             LeafStage::Pending => {
                 let mut record = self.clone();
                 if let Some(leaf) = record.leaves.iter_mut().find(|leaf| leaf.seq == seq) {
@@ -116,7 +119,7 @@ impl Record {
                 }
                 record.bound_unused();
                 record.forget_settled(now.wall);
-                Outcome { record: Some(record), audit: Some(Audit::Confirmed(seq)), answer: Answer::Confirmed(seq) }
+                changed(record, Audit::Confirmed(seq), Answer::Confirmed(seq))
             }
         }
     }
