@@ -61,9 +61,7 @@ impl Record {
             Ok(Verdict::Known(issued)) => self.used(now, issued),
             Ok(Verdict::IssuedAfterBackup) => self
                 .adopt(now, leaf, Audit::ReadmittedAfterRestore, |seq, epoch| Answer::Admit(Admitted { seq, epoch })),
-            Err(refusal) => {
-                Outcome { record: None, audit: Some(Audit::Refused(refusal)), answer: Answer::RefuseAdmission(refusal) }
-            }
+            Err(refusal) => noted(Audit::Refused(refusal), Answer::RefuseAdmission(refusal)),
         }
     }
 

@@ -145,5 +145,5 @@ impl Record {
 }
 
 fn refuse(refusal: RequestRefusal) -> Outcome {
-    Outcome { record: None, audit: Some(Audit::RequestRefused(refusal)), answer: Answer::RefuseRequest(refusal) }
+    noted(Audit::RequestRefused(refusal), Answer::RefuseRequest(refusal))
 }
