@@ -1,0 +1,797 @@
+//! A disk in memory that knows the difference between *written* and *durable*.
+//!
+//! Every write, rename and unlink is an effect in a log. A sync moves effects into the durable image; a crash keeps the durable
+//! image and a legal subset of the rest ([`CrashModel`]). Operations are numbered from 0, and any of them can be made to
+//! fail ([`Fault`]). No threads, no clock, no randomness of its own; a clone is one reference count.
+
+mod effects;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+pub use effects::CrashModel;
+use effects::{Image, Ino, Node, NodeContent, ROOT, SECTOR_BYTES};
+use zeroize::Zeroizing;
+
+use super::{Attributes, Disk, Errno, FileSystem, FileSystemKind, Kind, Metadata, Operation, Result, is_name};
+
+const LINKS_MAX: usize = 8;
+
+/// What happens to one operation instead of success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It does nothing and fails. A file sync that fails so leaves its pages clean: a later one succeeds without writing them.
+    Refuse(Errno),
+    /// A write that stores its first half and then fails; for anything else the same as [`Fault::Refuse`].
+    Half(Errno),
+    /// It takes effect and fails all the same: the answer was lost.
+    DoneBut(Errno),
+    /// The machine stops before it. It and everything after it fails until [`SimDisk::crash`].
+    Crash,
+}
+
+/// A disk that is wrong in one way. Tests of the store must notice each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// File syncs answer without doing anything.
+    NoFileSync,
+    /// Folder syncs answer without doing anything.
+    NoFolderSync,
+    /// A rename over an existing file rewrites that file in place.
+    RenameInPlace,
+}
+
+/// How many syncs have been asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncCounts {
+    /// Of files.
+    pub files: u32,
+    /// Of folders.
+    pub folders: u32,
+}
+
+impl SyncCounts {
+    /// All of them.
+    pub fn total(self) -> u32 {
+        self.files.saturating_add(self.folders)
+    }
+}
+
+/// The simulated disk.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    image: Arc<Image>,
+    /// Grows with every crash, so that handles from before it are dead.
+    life: u32,
+    operations: u64,
+    faults: BTreeMap<u64, Fault>,
+    /// From this operation on everything fails with this errno.
+    dead_from: Option<(u64, Errno)>,
+    is_down: bool,
+    is_read_only: bool,
+    capacity_bytes: Option<u64>,
+    can_reserve: bool,
+    can_lock: bool,
+    mutants: BTreeSet<Mutant>,
+    locked: BTreeSet<Ino>,
+    held_elsewhere: BTreeSet<Ino>,
+    syncs: SyncCounts,
+    user: u32,
+    journal: Option<Vec<(Operation, String)>>,
+}
+
+/// An open folder of a [`SimDisk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimFolder {
+    ino: Ino,
+    life: u32,
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimFile {
+    ino: Ino,
+    life: u32,
+    position: usize,
+    is_condemned: bool,
+}
+
+/// A lock on a folder of a [`SimDisk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimLock(Ino);
+
+/// What an operation has to do after its fault was looked up.
+enum Go {
+    On,
+    Half(Errno),
+    DoneBut(Errno),
+}
+
+impl Go {
+    fn answer<T>(self, value: T) -> Result<T> {
+        match self {
+            Self::On => Ok(value),
+            Self::Half(errno) | Self::DoneBut(errno) => Err(errno),
+        }
+    }
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Setting the scene and looking at it: none of this counts as an operation.
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self {
+            image: Arc::new(Image::new()),
+            life: 0,
+            operations: 0,
+            faults: BTreeMap::new(),
+            dead_from: None,
+            is_down: false,
+            is_read_only: false,
+            capacity_bytes: None,
+            can_reserve: true,
+            can_lock: true,
+            mutants: BTreeSet::new(),
+            locked: BTreeSet::new(),
+            held_elsewhere: BTreeSet::new(),
+            syncs: SyncCounts::default(),
+            user: 0,
+            journal: None,
+        }
+    }
+
+    /// An empty disk with this folder, durable.
+    pub fn with_folder(path: impl AsRef<Path>) -> Self {
+        let mut disk = Self::new();
+        disk.put_folder(path);
+        disk
+    }
+
+    /// Makes a folder and its parents, durable at once.
+    pub fn put_folder(&mut self, path: impl AsRef<Path>) {
+        self.put_node(path.as_ref(), None);
+    }
+
+    /// Makes or replaces a file as a whole, durable at once, as somebody else's process would.
+    pub fn put_file(&mut self, path: impl AsRef<Path>, content: &[u8], mode: u32) {
+        let mut node = Node::file(mode, self.user, 0);
+        node.set_durable_file(content);
+        self.put_node(path.as_ref(), Some(node));
+    }
+
+    /// Makes a symbolic link, durable at once.
+    pub fn put_link(&mut self, path: impl AsRef<Path>, target: impl Into<PathBuf>) {
+        let mut node = Node::file(0o777, self.user, 0);
+        node.content = NodeContent::Link(target.into());
+        self.put_node(path.as_ref(), Some(node));
+    }
+
+    fn put_node(&mut self, path: &Path, last: Option<Node>) {
+        let names: Vec<&str> = normal_names(path);
+        let image = Arc::make_mut(&mut self.image);
+        let mut at = ROOT;
+        for (index, name) in names.iter().enumerate() {
+            let is_last = index + 1 == names.len();
+            at = match (image.entry(at, name), &last) {
+                (Some(ino), None) => ino,
+                (Some(ino), Some(_)) if !is_last => ino,
+                (_, Some(node)) if is_last => {
+                    image.forget_name(at, name);
+                    image.put_entry(at, name, node.clone())
+                }
+                (None, _) | (Some(_), Some(_)) => {
+                    let inherited = image.node(at).file_system;
+                    let mut node = Node::folder(0o755, self.user, 0);
+                    node.file_system = inherited;
+                    image.put_entry(at, name, node)
+                }
+            };
+        }
+    }
+
+    /// Takes a name away, durable at once.
+    pub fn remove(&mut self, path: impl AsRef<Path>) {
+        if let Some((at, name)) = self.parent_of(path.as_ref()) {
+            let image = Arc::make_mut(&mut self.image);
+            image.forget_name(at, &name);
+            image.drop_entry(at, &name);
+        }
+    }
+
+    /// What a reader sees now.
+    pub fn file(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
+        self.image.node(self.find(path.as_ref())?).cached_file()
+    }
+
+    /// Flips one bit of a file, in the cache and on the medium. False if there is no such byte.
+    pub fn rot(&mut self, path: impl AsRef<Path>, byte: usize) -> bool {
+        match self.find(path.as_ref()) {
+            Some(ino) => Arc::make_mut(&mut self.image).node_mut(ino).rot(byte),
+            None => false,
+        }
+    }
+
+    /// Every path on the disk, as a reader sees it now.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.image.paths()
+    }
+
+    /// Permission bits of a path.
+    pub fn mode(&self, path: impl AsRef<Path>) -> Option<u32> {
+        Some(self.image.node(self.find(path.as_ref())?).cached.mode)
+    }
+
+    /// Sets owner and group, durable at once.
+    pub fn set_owner(&mut self, path: impl AsRef<Path>, user: u32, group: u32) {
+        self.change_node(path.as_ref(), |node| {
+            for attr in [&mut node.cached, &mut node.durable] {
+                (attr.user, attr.group) = (user, group);
+            }
+        });
+    }
+
+    /// Makes a file as unmovable as a single bind-mounted file: rename over it and unlink are `EBUSY`.
+    pub fn set_bound(&mut self, path: impl AsRef<Path>, is_bound: bool) {
+        self.change_node(path.as_ref(), |node| node.is_bound = is_bound);
+    }
+
+    /// Forbids (or allows again) writing into a file or changing names in a folder: `EACCES`.
+    pub fn set_writable(&mut self, path: impl AsRef<Path>, is_writable: bool) {
+        self.change_node(path.as_ref(), |node| node.is_writable = is_writable);
+    }
+
+    /// Says what file system a folder, and whatever is made in it later, lies on.
+    pub fn set_file_system(&mut self, path: impl AsRef<Path>, kind: FileSystemKind, device: u64) {
+        self.change_node(path.as_ref(), |node| node.file_system = (kind, device));
+    }
+
+    /// Turns the whole disk read-only: `EROFS`.
+    pub fn set_read_only(&mut self, is_read_only: bool) {
+        self.is_read_only = is_read_only;
+    }
+
+    /// Limits the room of the whole disk; `None` is without end. Every entry costs one sector, files their content or reservation.
+    pub fn set_capacity(&mut self, bytes: Option<u64>) {
+        self.capacity_bytes = bytes;
+    }
+
+    /// Leaves no room at all for anything new. Space that is reserved stays usable.
+    pub fn fill_up(&mut self) {
+        self.capacity_bytes = Some(self.image.used_bytes());
+    }
+
+    /// Says whether space can be reserved (`EOPNOTSUPP` if not).
+    pub fn set_can_reserve(&mut self, can: bool) {
+        self.can_reserve = can;
+    }
+
+    /// Says whether locks work here (`ENOLCK` if not).
+    pub fn set_can_lock(&mut self, can: bool) {
+        self.can_lock = can;
+    }
+
+    /// Lets another process hold, or give back, the lock on a folder.
+    pub fn hold_lock_elsewhere(&mut self, path: impl AsRef<Path>, is_held: bool) {
+        if let Some(ino) = self.find(path.as_ref()) {
+            if is_held {
+                self.held_elsewhere.insert(ino)
+            } else {
+                self.held_elsewhere.remove(&ino)
+            };
+        }
+    }
+
+    /// Works as this user from now on.
+    pub fn set_user(&mut self, user: u32) {
+        self.user = user;
+    }
+
+    /// Makes the disk wrong in this way from now on.
+    pub fn mutate(&mut self, mutant: Mutant) {
+        self.mutants.insert(mutant);
+    }
+
+    /// Lets operation number `operation` go wrong.
+    pub fn fail(&mut self, operation: u64, fault: Fault) {
+        self.faults.insert(operation, fault);
+    }
+
+    /// Lets every operation from this number on fail, as on a file system that has shut down. `None` heals it.
+    pub fn die(&mut self, from: Option<(u64, Errno)>) {
+        self.dead_from = from;
+    }
+
+    /// How many operations have begun since the start or the last crash; the next one has this number.
+    pub fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// Has a [`Fault::Crash`] struck?
+    pub fn is_down(&self) -> bool {
+        self.is_down
+    }
+
+    /// Syncs asked for so far.
+    pub fn syncs(&self) -> SyncCounts {
+        self.syncs
+    }
+
+    /// Starts writing down every operation and its name.
+    pub fn record(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// What was written down since [`SimDisk::record`].
+    pub fn recorded(&self) -> &[(Operation, String)] {
+        self.journal.as_deref().unwrap_or_default()
+    }
+
+    /// Number of effects that a crash might lose.
+    pub fn pending(&self) -> usize {
+        self.image.pending.len()
+    }
+
+    /// The process dies and the machine lives: locks and handles go, nothing else is lost.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        self.reborn(Arc::clone(&self.image))
+    }
+
+    /// The power fails: what is durable stays, and of the rest what `keep` wants and the model allows.
+    ///
+    /// `keep` is asked once for every pending effect, oldest first.
+    #[must_use]
+    pub fn after_crash(&self, model: CrashModel, keep: impl FnMut(usize) -> bool) -> Self {
+        let kept = self.image.legal(model, keep);
+        self.reborn(Arc::new(self.image.after_crash(&kept)))
+    }
+
+    /// The power fails, and `seed` decides what survives. The same seed gives the same disk.
+    #[must_use]
+    pub fn after_crash_seeded(&self, model: CrashModel, seed: u64) -> Self {
+        let mut dice = effects::Dice(seed);
+        self.after_crash(model, |_| dice.flip())
+    }
+
+    /// Visits disks that a power cut may leave: all of them when they are at most `most`, otherwise the telling ones (nothing lost,
+    /// everything lost, one effect lost, one effect kept, every prefix) and a fixed choice of others. Answers how many.
+    pub fn for_each_crash(&self, model: CrashModel, most: usize, mut visit: impl FnMut(Self)) -> usize {
+        let choices = self.image.crash_choices(model, most);
+        for kept in &choices {
+            visit(self.reborn(Arc::new(self.image.after_crash(kept))));
+        }
+        choices.len()
+    }
+
+    fn reborn(&self, image: Arc<Image>) -> Self {
+        Self {
+            image,
+            life: self.life.wrapping_add(1),
+            operations: 0,
+            faults: BTreeMap::new(),
+            is_down: false,
+            locked: BTreeSet::new(),
+            syncs: SyncCounts::default(),
+            journal: None,
+            ..self.clone()
+        }
+    }
+
+    fn change_node(&mut self, path: &Path, change: impl FnOnce(&mut Node)) {
+        if let Some(ino) = self.find(path) {
+            change(Arc::make_mut(&mut self.image).node_mut(ino));
+        }
+    }
+
+    fn find(&self, path: &Path) -> Option<Ino> {
+        normal_names(path).into_iter().try_fold(ROOT, |at, name| self.image.entry(at, name))
+    }
+
+    fn parent_of(&self, path: &Path) -> Option<(Ino, String)> {
+        Some((self.find(path.parent()?)?, path.file_name()?.to_str()?.to_owned()))
+    }
+}
+
+fn normal_names(path: &Path) -> Vec<&str> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => name.to_str(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The kernel's side of an operation.
+impl SimDisk {
+    fn begin(&mut self, operation: Operation, name: &str) -> Result<Go> {
+        let number = self.operations;
+        self.operations = number.saturating_add(1);
+        if let Some(journal) = &mut self.journal {
+            journal.push((operation, name.to_owned()));
+        }
+        if self.is_down {
+            return Err(Errno::IO);
+        }
+        if let Some((from, errno)) = self.dead_from
+            && number >= from
+        {
+            return Err(errno);
+        }
+        match self.faults.get(&number) {
+            None => Ok(Go::On),
+            Some(Fault::Refuse(errno)) => Err(*errno),
+            Some(Fault::Half(errno)) if operation == Operation::Write => Ok(Go::Half(*errno)),
+            Some(Fault::Half(errno)) => Err(*errno),
+            Some(Fault::DoneBut(errno)) => Ok(Go::DoneBut(*errno)),
+            Some(Fault::Crash) => {
+                self.is_down = true;
+                Err(Errno::IO)
+            }
+        }
+    }
+
+    fn folder(&self, at: &SimFolder) -> Result<Ino> {
+        if at.life == self.life { Ok(at.ino) } else { Err(Errno::BADF) }
+    }
+
+    fn entry(&self, at: &SimFolder, name: &str) -> Result<Ino> {
+        if !is_name(name) {
+            return Err(Errno::INVAL);
+        }
+        self.image.entry(self.folder(at)?, name).ok_or(Errno::NOENT)
+    }
+
+    /// May names in this folder change?
+    fn changeable(&self, at: &SimFolder, name: &str) -> Result<Ino> {
+        let ino = self.folder(at)?;
+        if !is_name(name) {
+            Err(Errno::INVAL)
+        } else if self.is_read_only {
+            Err(Errno::ROFS)
+        } else if !self.image.node(ino).is_writable {
+            Err(Errno::ACCESS)
+        } else {
+            Ok(ino)
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.image.used_bytes()))
+    }
+
+    fn link_new(&mut self, at: &SimFolder, name: &str, mut node: Node) -> Result<Ino> {
+        let folder = self.changeable(at, name)?;
+        if self.image.entry(folder, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        if self.free_bytes() < SECTOR_BYTES as u64 {
+            return Err(Errno::NOSPC);
+        }
+        node.file_system = self.image.node(folder).file_system;
+        Ok(Arc::make_mut(&mut self.image).link_new(folder, name, node))
+    }
+
+    fn open_file(&self, file: &SimFile) -> Result<Ino> {
+        if file.is_condemned {
+            Err(Errno::IO)
+        } else if file.life != self.life {
+            Err(Errno::BADF)
+        } else {
+            Ok(file.ino)
+        }
+    }
+
+    fn walk(&self, path: &Path, links: usize) -> Result<Ino> {
+        let mut at = ROOT;
+        let mut here = PathBuf::from("/");
+        for name in normal_names(path) {
+            let next = self.image.entry(at, name).ok_or(Errno::NOENT)?;
+            at = match &self.image.node(next).content {
+                NodeContent::Link(target) if links < LINKS_MAX => self.walk(&here.join(target), links + 1)?,
+                NodeContent::Link(_) => return Err(Errno::LOOP),
+                NodeContent::File { .. } | NodeContent::Folder { .. } => next,
+            };
+            here.push(name);
+        }
+        Ok(at)
+    }
+
+    fn metadata_of(&self, ino: Ino) -> Metadata {
+        let node = self.image.node(ino);
+        Metadata {
+            kind: match node.content {
+                NodeContent::File { .. } => Kind::File,
+                NodeContent::Folder { .. } => Kind::Folder,
+                NodeContent::Link(_) => Kind::Link,
+            },
+            mode: node.cached.mode,
+            user: node.cached.user,
+            group: node.cached.group,
+            size_bytes: node.cached_file().map_or(0, |content| content.len() as u64),
+            device: node.file_system.1,
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    type Folder = SimFolder;
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn open_root(&mut self, path: &Path) -> Result<SimFolder> {
+        let go = self.begin(Operation::Open, &path.to_string_lossy())?;
+        let ino = self.walk(path, 0)?;
+        if !self.image.node(ino).is_folder() {
+            return Err(Errno::NOTDIR);
+        }
+        go.answer(SimFolder { ino, life: self.life })
+    }
+
+    fn open_folder(&mut self, at: &SimFolder, name: &str) -> Result<SimFolder> {
+        let go = self.begin(Operation::Open, name)?;
+        let ino = self.entry(at, name)?;
+        match self.image.node(ino).content {
+            NodeContent::Folder { .. } => go.answer(SimFolder { ino, life: self.life }),
+            NodeContent::Link(_) => Err(Errno::LOOP),
+            NodeContent::File { .. } => Err(Errno::NOTDIR),
+        }
+    }
+
+    fn make_folder(&mut self, at: &SimFolder, name: &str, mode: u32) -> Result<()> {
+        let go = self.begin(Operation::MakeFolder, name)?;
+        self.link_new(at, name, Node::folder(mode, self.user, 0))?;
+        go.answer(())
+    }
+
+    fn remove_folder(&mut self, at: &SimFolder, name: &str) -> Result<()> {
+        let go = self.begin(Operation::RemoveFolder, name)?;
+        let folder = self.changeable(at, name)?;
+        let ino = self.entry(at, name)?;
+        match &self.image.node(ino).content {
+            NodeContent::Folder { cached, .. } if cached.is_empty() => {}
+            NodeContent::Folder { .. } => return Err(Errno::NOTEMPTY),
+            _ => return Err(Errno::NOTDIR),
+        }
+        Arc::make_mut(&mut self.image).unlink(folder, name);
+        go.answer(())
+    }
+
+    fn create(&mut self, at: &SimFolder, name: &str, mode: u32) -> Result<SimFile> {
+        let go = self.begin(Operation::Create, name)?;
+        let ino = self.link_new(at, name, Node::file(mode, self.user, 0))?;
+        go.answer(SimFile { ino, life: self.life, position: 0, is_condemned: false })
+    }
+
+    fn open_for_writing(&mut self, at: &SimFolder, name: &str) -> Result<SimFile> {
+        let go = self.begin(Operation::Open, name)?;
+        let ino = self.entry(at, name)?;
+        let node = self.image.node(ino);
+        match node.content {
+            NodeContent::Link(_) => return Err(Errno::LOOP),
+            NodeContent::Folder { .. } => return Err(Errno::ISDIR),
+            NodeContent::File { .. } if self.is_read_only => return Err(Errno::ROFS),
+            NodeContent::File { .. } if !node.is_writable => return Err(Errno::ACCESS),
+            NodeContent::File { .. } => {}
+        }
+        go.answer(SimFile { ino, life: self.life, position: 0, is_condemned: false })
+    }
+
+    fn write(&mut self, file: &mut SimFile, bytes: &[u8]) -> Result<()> {
+        let go = self.begin(Operation::Write, "")?;
+        let ino = self.open_file(file)?;
+        if self.is_read_only {
+            return Err(Errno::ROFS);
+        }
+        let wanted = if matches!(go, Go::Half(_)) { bytes.len() / 2 } else { bytes.len() };
+        let room = self.image.node(ino).room_for(file.position, self.free_bytes());
+        let part = bytes.get(..wanted.min(room)).unwrap_or(bytes);
+        Arc::make_mut(&mut self.image).write(ino, file.position, part);
+        file.position = file.position.saturating_add(part.len());
+        if part.len() < wanted { Err(Errno::NOSPC) } else { go.answer(()) }
+    }
+
+    fn set_size(&mut self, file: &mut SimFile, size_bytes: u64) -> Result<()> {
+        let go = self.begin(Operation::Write, "")?;
+        let ino = self.open_file(file)?;
+        if self.is_read_only {
+            return Err(Errno::ROFS);
+        }
+        Arc::make_mut(&mut self.image).set_size(ino, usize::try_from(size_bytes).map_err(|_| Errno::FBIG)?);
+        go.answer(())
+    }
+
+    fn reserve(&mut self, file: &mut SimFile, size_bytes: u64) -> Result<()> {
+        let go = self.begin(Operation::Reserve, "")?;
+        let ino = self.open_file(file)?;
+        if !self.can_reserve {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let room = self.image.node(ino).room_for(0, self.free_bytes());
+        if (room as u64) < size_bytes {
+            // As ext4 does: what it got stays taken until the file goes.
+            Arc::make_mut(&mut self.image).node_mut(ino).reserved_bytes = room as u64;
+            return Err(Errno::NOSPC);
+        }
+        let node = Arc::make_mut(&mut self.image).node_mut(ino);
+        node.reserved_bytes = node.reserved_bytes.max(size_bytes);
+        go.answer(())
+    }
+
+    fn set_attributes(&mut self, file: &mut SimFile, attributes: &Attributes) -> Result<()> {
+        let go = self.begin(Operation::SetAttributes, "")?;
+        let ino = self.open_file(file)?;
+        let mut attr = self.image.node(ino).cached;
+        if let Some(owner) = attributes.owner {
+            if self.user != 0 && owner != (attr.user, attr.group) {
+                return Err(Errno::PERM);
+            }
+            (attr.user, attr.group) = owner;
+        }
+        attr.mode = attributes.mode;
+        Arc::make_mut(&mut self.image).set_attr(ino, attr);
+        go.answer(())
+    }
+
+    fn sync_file(&mut self, file: &mut SimFile) -> Result<()> {
+        self.syncs.files = self.syncs.files.saturating_add(1);
+        let begun = self.begin(Operation::SyncFile, "");
+        let ino = self.open_file(file)?;
+        match begun {
+            Ok(go) => {
+                if !self.mutants.contains(&Mutant::NoFileSync) {
+                    Arc::make_mut(&mut self.image).sync_file(ino);
+                }
+                let answer = go.answer(());
+                file.is_condemned = answer.is_err();
+                answer
+            }
+            Err(errno) => {
+                if !self.is_down {
+                    Arc::make_mut(&mut self.image).lose_file(ino);
+                }
+                file.is_condemned = true;
+                Err(errno)
+            }
+        }
+    }
+
+    fn close(&mut self, file: SimFile) -> Result<()> {
+        self.begin(Operation::Close, "").and_then(|go| {
+            self.open_file(&file)?;
+            go.answer(())
+        })
+    }
+
+    fn rename(&mut self, at: &SimFolder, from: &str, to: &str) -> Result<()> {
+        let go = self.begin(Operation::Rename, to)?;
+        let folder = self.changeable(at, from)?;
+        self.changeable(at, to)?;
+        let moved = self.entry(at, from)?;
+        let replaced = self.image.entry(folder, to);
+        if self.image.node(moved).is_bound || replaced.is_some_and(|ino| self.image.node(ino).is_bound) {
+            return Err(Errno::BUSY);
+        }
+        let image = Arc::make_mut(&mut self.image);
+        match replaced {
+            Some(target) if self.mutants.contains(&Mutant::RenameInPlace) => {
+                let content = image.node(moved).cached_file().unwrap_or_default().to_vec();
+                image.set_size(target, 0);
+                image.write(target, 0, &content);
+                image.sync_file(target);
+                image.unlink(folder, from);
+            }
+            _ => image.rename(folder, from, to),
+        }
+        go.answer(())
+    }
+
+    fn unlink(&mut self, at: &SimFolder, name: &str) -> Result<()> {
+        let go = self.begin(Operation::Unlink, name)?;
+        let folder = self.changeable(at, name)?;
+        let node = self.image.node(self.entry(at, name)?);
+        if node.is_bound {
+            return Err(Errno::BUSY);
+        }
+        if node.is_folder() {
+            return Err(Errno::ISDIR);
+        }
+        Arc::make_mut(&mut self.image).unlink(folder, name);
+        go.answer(())
+    }
+
+    fn sync_folder(&mut self, at: &SimFolder) -> Result<()> {
+        self.syncs.folders = self.syncs.folders.saturating_add(1);
+        let begun = self.begin(Operation::SyncFolder, "");
+        let folder = self.folder(at)?;
+        match begun {
+            Ok(go) => {
+                if !self.mutants.contains(&Mutant::NoFolderSync) {
+                    Arc::make_mut(&mut self.image).sync_folder(folder);
+                }
+                go.answer(())
+            }
+            Err(errno) => {
+                if !self.is_down {
+                    Arc::make_mut(&mut self.image).lose_folder(folder);
+                }
+                Err(errno)
+            }
+        }
+    }
+
+    fn read(&mut self, at: &SimFolder, name: &str, most_bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
+        let go = self.begin(Operation::Read, name)?;
+        let node = self.image.node(self.entry(at, name)?);
+        match &node.content {
+            NodeContent::File { cached, .. } if cached.len() > most_bytes => Err(Errno::FBIG),
+            NodeContent::File { cached, .. } => go.answer(Zeroizing::new(cached.clone())),
+            NodeContent::Folder { .. } => Err(Errno::INVAL),
+            NodeContent::Link(_) => Err(Errno::LOOP),
+        }
+    }
+
+    fn list(&mut self, at: &SimFolder) -> Result<Vec<String>> {
+        let go = self.begin(Operation::List, "")?;
+        match &self.image.node(self.folder(at)?).content {
+            NodeContent::Folder { cached, .. } => go.answer(cached.keys().map(|name| name.to_string()).collect()),
+            _ => Err(Errno::NOTDIR),
+        }
+    }
+
+    fn metadata(&mut self, at: &SimFolder, name: &str) -> Result<Metadata> {
+        let go = self.begin(Operation::Inspect, name)?;
+        let ino = self.entry(at, name)?;
+        go.answer(self.metadata_of(ino))
+    }
+
+    fn folder_metadata(&mut self, at: &SimFolder) -> Result<Metadata> {
+        let go = self.begin(Operation::Inspect, "")?;
+        let ino = self.folder(at)?;
+        go.answer(self.metadata_of(ino))
+    }
+
+    fn label(&mut self, at: &SimFolder, name: &str) -> Result<Option<Vec<u8>>> {
+        self.entry(at, name).map(|_| None)
+    }
+
+    fn read_link(&mut self, at: &SimFolder, name: &str) -> Result<PathBuf> {
+        let go = self.begin(Operation::Read, name)?;
+        match &self.image.node(self.entry(at, name)?).content {
+            NodeContent::Link(target) => go.answer(target.clone()),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    fn lock(&mut self, at: &SimFolder) -> Result<SimLock> {
+        let go = self.begin(Operation::Lock, "")?;
+        let ino = self.folder(at)?;
+        if !self.can_lock {
+            return Err(Errno::NOLCK);
+        }
+        if self.held_elsewhere.contains(&ino) || !self.locked.insert(ino) {
+            return Err(Errno::WOULDBLOCK);
+        }
+        go.answer(SimLock(ino))
+    }
+
+    fn unlock(&mut self, lock: SimLock) {
+        self.locked.remove(&lock.0);
+    }
+
+    fn file_system(&mut self, at: &SimFolder) -> Result<FileSystem> {
+        let go = self.begin(Operation::Inspect, "")?;
+        let kind = self.image.node(self.folder(at)?).file_system.0;
+        go.answer(FileSystem { kind, is_read_only: self.is_read_only, free_bytes: self.free_bytes() })
+    }
+
+    fn effective_user(&mut self) -> u32 {
+        self.user
+    }
+}
