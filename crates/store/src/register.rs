@@ -13,8 +13,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use lifecycle::facts::{RouterId, UnixTime};
 use lifecycle::issuance::{Campaign, LeafSeq, Record, TokenId};
+use lifecycle::{RouterId, UnixTime};
 
 pub use entry::{
     Admin, Answered, Attachment, By, Chains, FoundLeaf, Meta, NewRouter, NotSha1, Patched, Router, RouterPatch,

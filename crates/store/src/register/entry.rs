@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use lifecycle::facts::{Fingerprint, Now, RouterId, UnixTime};
 use lifecycle::issuance::{Answer, Campaign, EnrollmentKind, Input, IssuancePolicy, LeafSeq, Record, Token};
+use lifecycle::{Fingerprint, Now, RouterId, UnixTime};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lifecycle::facts::RouterId;
+use lifecycle::RouterId;
 
 /// Why the register did not do what was asked. Cloneable, because a failed commit answers a whole batch with it.
 ///
@@ -111,7 +111,9 @@ pub enum RegisterError {
         what: String,
     },
     /// One router's rows make no sense.
-    #[error("what the register holds of router `{router}` is damaged ({what}); restore a backup, or delete and enroll the router")]
+    #[error(
+        "what the register holds of router `{router}` is damaged ({what}); restore a backup, or delete and enroll the router"
+    )]
     DamagedRouter {
         /// Which router.
         router: RouterId,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use lifecycle::facts::{RouterId, UnixTime};
 use lifecycle::issuance::EnrollmentKind;
+use lifecycle::{RouterId, UnixTime};
 use serde_json::Value;
 
 use super::entry::RouterView;
