@@ -10,9 +10,13 @@
 
 extern crate alloc;
 
+pub mod enrollment;
 mod facts;
 pub mod issuance;
 pub mod manifest;
+pub mod policy;
+pub mod recovery;
+pub mod renewal;
 mod step;
 
 pub use facts::{ControllerId, Digest, Fingerprint, GenerationNumber, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};

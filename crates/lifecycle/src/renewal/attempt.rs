@@ -1,0 +1,229 @@
+//! From "due" to "staged": PREPARE, 20302, 20301, STAGE.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{
+    Attempt, Barrier, Blocked, Cause, Effect, Event, Failure, Issued, Phase, Renewal, RouterStep, Storage,
+    StorageTrouble, instant_in,
+};
+use crate::facts::{GenerationNumber, Leaf, Now, UnixTime};
+use crate::manifest::{AttemptRecord, Origin};
+use crate::step::Step;
+
+impl Renewal {
+    /// When the live generation's renewal is due by our own rule, or earlier if a controller's window says so.
+    pub fn renew_at(&self) -> UnixTime {
+        let Some(live) = self.manifest.candidate(self.live()) else { return UnixTime::default() };
+        let own = self.policy.due_at(live);
+        self.advice.map_or(own, |window| own.min(instant_in(window, live.jitter)))
+    }
+
+    pub(super) fn idle_tick(&mut self, now: Now) -> RouterStep {
+        if let Phase::Promoted { live, drained_at, .. } = self.phase
+            && now.uptime >= drained_at
+        {
+            self.phase = Phase::Steady { live };
+        }
+        if now.wall >= self.renew_at() {
+            let own = self.manifest.candidate(self.live()).map(|live| self.policy.due_at(live));
+            let cause = if own.is_some_and(|own| now.wall >= own) { Cause::Due } else { Cause::Window };
+            if let Some(step) = self.begin_if_allowed(now, cause) {
+                return step;
+            }
+        }
+        let all_over = self.manifest.candidates.iter().all(|c| c.client.is_expired(now.wall));
+        match self.phase {
+            Phase::Steady { live } if all_over => {
+                self.phase = Phase::Lapsed { last: live };
+                Step::free(vec![Effect::Report(Event::Lapsed)])
+            }
+            Phase::Lapsed { last } if !all_over => {
+                self.phase = Phase::Steady { live: last };
+                Step::free(vec![])
+            }
+            Phase::Steady { .. }
+            | Phase::Promoted { .. }
+            | Phase::Lapsed { .. }
+            | Phase::Prepared { .. }
+            | Phase::Requested { .. }
+            | Phase::Staged { .. }
+            | Phase::Proving { .. } => Step::free(vec![]),
+        }
+    }
+
+    pub(super) fn renew_asked(&mut self, now: Now, cause: Cause) -> RouterStep {
+        let idle = matches!(self.phase, Phase::Steady { .. } | Phase::Promoted { .. } | Phase::Lapsed { .. });
+        let wait = match cause {
+            Cause::Operator => Duration::ZERO,
+            Cause::Due | Cause::Window | Cause::StartFlag => self.spacing_left(now),
+        };
+        if !idle || wait > Duration::ZERO {
+            return Step::free(vec![Effect::Report(Event::AskDeferred { cause, wait })]);
+        }
+        match self.obstacle() {
+            Some(blocked) => Step::free(self.report_blocked(blocked)),
+            None => self.begin(now, cause),
+        }
+    }
+
+    /// `None` when it is too early after the last attempt: the caller has other things to look at.
+    fn begin_if_allowed(&mut self, now: Now, cause: Cause) -> Option<RouterStep> {
+        if now.uptime < self.retry_at || self.spacing_left(now) > Duration::ZERO {
+            return None;
+        }
+        match self.obstacle() {
+            Some(blocked) if self.blocked == Some(blocked) => None,
+            Some(blocked) => Some(Step::free(self.report_blocked(blocked))),
+            None => Some(self.begin(now, cause)),
+        }
+    }
+
+    fn spacing_left(&self, now: Now) -> Duration {
+        let spacing = self.policy.spacing_for(self.life());
+        self.manifest.attempt.map_or(Duration::ZERO, |last| spacing.saturating_sub(now.wall.since(last.began)))
+    }
+
+    fn obstacle(&self) -> Option<Blocked> {
+        match self.storage {
+            Storage::Volatile => Some(Blocked::VolatileStorage),
+            Storage::ExternallyManaged => Some(Blocked::ExternallyManaged),
+            Storage::Writable | Storage::ReadOnly if self.clone().make_room() => None,
+            Storage::Writable | Storage::ReadOnly => Some(Blocked::NoRoom),
+        }
+    }
+
+    fn report_blocked(&mut self, blocked: Blocked) -> Vec<Effect> {
+        self.blocked = Some(blocked);
+        vec![Effect::Report(Event::Blocked(blocked))]
+    }
+
+    fn begin(&mut self, now: Now, cause: Cause) -> RouterStep {
+        let before: Vec<GenerationNumber> = self.manifest.candidates.iter().map(|c| c.number).collect();
+        self.make_room();
+        let dropped: Vec<GenerationNumber> =
+            before.into_iter().filter(|number| self.manifest.candidate(*number).is_none()).collect();
+        let live = self.live();
+        let number = self.manifest.last_number.next();
+        self.manifest.last_number = number;
+        let failures = self.manifest.attempt.map_or(0, |last| last.failures);
+        self.manifest.attempt = Some(AttemptRecord { number, began: now.wall, failures });
+        self.advice = None;
+        self.blocked = None;
+        self.phase = Phase::Prepared { live, attempt: Attempt { number, not_before: now.uptime, unanswered: 0 } };
+        let mut then = vec![Effect::Report(Event::AttemptBegan { number, cause })];
+        if !dropped.is_empty() {
+            then.push(Effect::Erase(dropped));
+        }
+        Step::durable_first(Barrier::Prepare { number, manifest: self.manifest.clone() }, then)
+    }
+
+    pub(super) fn prepare_failed(&mut self, now: Now, number: GenerationNumber, trouble: StorageTrouble) -> RouterStep {
+        if self.phase.attempt() != Some(number) {
+            return Step::free(vec![]);
+        }
+        self.give_up(now, number, Failure::Storage(trouble))
+    }
+
+    pub(super) fn request_if_possible(&mut self, now: Now, attempt: Attempt) -> RouterStep {
+        if now.uptime < attempt.not_before {
+            return Step::free(vec![]);
+        }
+        let Some((controller, contact)) = self.reachable(attempt.number) else { return Step::free(vec![]) };
+        let live = self.live();
+        let deadline = now.uptime.plus(self.policy.attempt_deadline_for(self.life()));
+        self.phase = Phase::Requested { live, attempt, controller: controller.clone(), deadline };
+        let present = contact.last_admitted.unwrap_or(live);
+        let number = attempt.number;
+        Step::free(vec![
+            Effect::Request { controller: controller.clone(), number, present },
+            Effect::Report(Event::Requested { number, controller }),
+        ])
+    }
+
+    pub(super) fn requested_tick(&mut self, now: Now, attempt: Attempt, deadline: crate::facts::Uptime) -> RouterStep {
+        if now.uptime < deadline {
+            return Step::free(vec![]);
+        }
+        self.ask_again(now, attempt, Failure::Unanswered)
+    }
+
+    /// The same keys are asked for again: a lost answer costs nothing.
+    fn ask_again(&mut self, now: Now, attempt: Attempt, failure: Failure) -> RouterStep {
+        let unanswered = attempt.unanswered.saturating_add(1);
+        let retry_in = self.policy.backoff(unanswered, self.salt(), self.life());
+        let attempt = Attempt { not_before: now.uptime.plus(retry_in), unanswered, ..attempt };
+        self.phase = Phase::Prepared { live: self.live(), attempt };
+        Step::free(vec![Effect::Report(Event::AttemptFailed { number: attempt.number, failure, retry_in })])
+    }
+
+    pub(super) fn issue_failed(&mut self, now: Now, number: GenerationNumber, failure: Failure) -> RouterStep {
+        match self.phase.clone() {
+            Phase::Requested { attempt, .. } if attempt.number == number => match failure {
+                Failure::RefusedByController | Failure::Unanswered => self.ask_again(now, attempt, failure),
+                Failure::Storage(_) | Failure::Unacceptable | Failure::Dates | Failure::Unproven => {
+                    self.give_up(now, number, failure)
+                }
+            },
+            Phase::Requested { .. }
+            | Phase::Steady { .. }
+            | Phase::Prepared { .. }
+            | Phase::Staged { .. }
+            | Phase::Proving { .. }
+            | Phase::Promoted { .. }
+            | Phase::Lapsed { .. } => Step::free(vec![]),
+        }
+    }
+
+    pub(super) fn issued(&mut self, now: Now, number: GenerationNumber, issued: Issued) -> RouterStep {
+        // A late answer to the same keys is as good as a timely one.
+        if self.phase.attempt() != Some(number) {
+            return Step::free(vec![]);
+        }
+        let live = self.live();
+        let Some(old) = self.manifest.candidate(live).copied() else { return Step::free(vec![]) };
+        if !follows(&old.client, &issued.client) || !follows(&old.server, &issued.server) {
+            return self.give_up(now, number, Failure::Dates);
+        }
+        self.add_candidate(now, issued, Origin::Renewed);
+        // With a channel at hand the 20303 leaves at once, so one commit records the leaves and that it may have left.
+        let sendable = self.reachable(number).is_some();
+        let mut then = vec![Effect::Report(Event::Staged { number, not_after: issued.client.not_after })];
+        if sendable {
+            then.extend(self.begin_proving(now, live, number));
+        } else {
+            self.phase = Phase::Staged { live, next: number };
+        }
+        Step::durable_first(Barrier::Stage { number, manifest: self.manifest.clone() }, then)
+    }
+
+    /// Ends an attempt before anything was sent for proof: its generation goes, the live one is untouched.
+    fn give_up(&mut self, now: Now, number: GenerationNumber, failure: Failure) -> RouterStep {
+        let retry_in = self.count_failure(now);
+        self.phase = Phase::Steady { live: self.live() };
+        Step::free(vec![
+            Effect::Erase(vec![number]),
+            Effect::Report(Event::AttemptFailed { number, failure, retry_in }),
+        ])
+    }
+
+    /// One more failure in a row; no attempt begins before the back-off is over.
+    pub(super) fn count_failure(&mut self, now: Now) -> Duration {
+        let failures = match &mut self.manifest.attempt {
+            Some(attempt) => {
+                attempt.failures = attempt.failures.saturating_add(1);
+                attempt.failures
+            }
+            None => 1,
+        };
+        let retry_in = self.policy.backoff(failures, self.salt(), self.life());
+        self.retry_at = now.uptime.plus(retry_in);
+        retry_in
+    }
+}
+
+/// A new leaf's dates are judged against the old leaf's, never against our clock.
+fn follows(old: &Leaf, new: &Leaf) -> bool {
+    new.not_before < new.not_after && new.not_before <= old.not_after && new.not_after >= old.not_after
+}
