@@ -1,0 +1,4 @@
+//! `pki` from outside: one program, so that the tests link once.
+
+mod issuing;
+mod support;
