@@ -65,7 +65,7 @@ pub const ROUTE_ATTEMPT: i32 = 1101;
 pub const ROUTE_SUCCESS: i32 = 1102;
 /// `RouteResult`: why not, text.
 pub const ROUTE_ERROR: i32 = 1103;
-/// `RouteResult`: error code, u32.
+/// `RouteResult`: error code, one byte.
 pub const ROUTE_ERROR_CODE: i32 = 1104;
 
 /// Edge error: code, u32.

@@ -15,17 +15,27 @@
 //! | [`extension`] | 20301, 20302, 20303, 20002: the exchange that carries a renewal |
 //! | [`control`] | the other messages of the control plane |
 //! | [`edge`] | the messages between a controller and an edge router |
+//! | [`total`] | entry points for fuzzing |
 //!
 //! Every message type has `to_frame` and `from_frame`. A `from_frame` checks the content type, ignores headers it does
 //! not know and keeps unknown enum values.
 #![forbid(unsafe_code)]
 
+pub mod address;
+pub mod capability;
 pub mod content_type;
+pub mod control;
+pub mod edge;
+pub mod extension;
 pub mod frame;
 pub mod header;
+pub mod heartbeat;
 pub mod hello;
-
-pub mod capability;
+mod message;
+pub mod outcome;
+mod proto;
+pub mod total;
 pub mod version;
 
 pub use frame::{Decoder, Frame, FrameError, Headers, Limits};
+pub use message::{MessageError, ProtobufError};
