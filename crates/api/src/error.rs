@@ -47,10 +47,8 @@ codes! {
     InvalidAuth = "INVALID_AUTH", 401, "The authentication request failed";
     /// Not one of the ways to authenticate here.
     InvalidAuthMethod = "INVALID_AUTH_METHOD", 400, "The supplied authentication method is not valid";
-    /// Body or query do not have the right shape.
+    /// Body or query are no JSON, or do not have the right shape.
     CouldNotValidate = "COULD_NOT_VALIDATE", 400, "The supplied request contains an invalid document";
-    /// The body is no JSON.
-    CouldNotParseBody = "COULD_NOT_PARSE_BODY", 400, "The body of the request could not be parsed";
     /// One field has a value that it may not have.
     InvalidField = "INVALID_FIELD", 400, "The field contains an invalid value";
     /// The filter is outside the grammar, or names a field that cannot be filtered.

@@ -273,20 +273,30 @@ views! { "snake_case":
         detail: Option<String>,
     }
 
+    /// A part of a router's audit trail, newest first. It outlives the router.
+    AuditPageView {
+        /// The entries.
+        entries: Vec<AuditView>,
+        /// What to pass as `before` to see older ones; absent when there are none.
+        next_before: Option<u64>,
+    }
+
     /// One line of a router's audit trail.
     AuditView {
-        /// Its number; grows, never used twice.
+        /// Its number; grows over the whole register, never used twice.
         seq: u64,
-        /// When.
+        /// When it first happened.
         at_unix_ms: i64,
-        /// What.
-        kind: EventKind,
-        /// Which leaf.
-        leaf_seq: Option<u64>,
-        /// Who asked: an operator's name, the router itself, or the controller.
-        actor: Option<String>,
-        /// A sentence, if there is more to say.
-        detail: Option<String>,
+        /// When it last happened, where a refusal was repeated.
+        last_at_unix_ms: i64,
+        /// How often it happened in between.
+        count: u64,
+        /// Who caused it: `router`, `controller` or `admin:NAME`.
+        actor: String,
+        /// What happened.
+        event: String,
+        /// The rest.
+        detail: serde_json::Value,
     }
 
     /// A new enrollment token.

@@ -145,10 +145,12 @@ const PAGE: &[Parameter] = &[
     optional("offset", "rows to skip"),
 ];
 
-const AUDIT_PAGE: &[Parameter] =
-    &[optional("limit", "most rows: 10 unless told, at most 500"), optional("offset", "rows to skip, newest first")];
+const AUDIT_PAGE: &[Parameter] = &[
+    optional("limit", "most rows: 10 unless told, at most 500"),
+    optional("before", "only entries older than this `seq`"),
+];
 
-const CURSOR_PAGE: &[Parameter] = &[optional("limit", "most routers: 100 unless told, at most 500")];
+const PIPELINE_PAGE: &[Parameter] = &[optional("limit", "most routers: 100 unless told, at most 500")];
 
 /// What a row gives, or else the default.
 macro_rules! given {
@@ -203,7 +205,7 @@ const ENROLL_ERRORS: &[Code] = &[
     CouldNotValidate,
     IssuerEndsSoon,
 ];
-const WRITE_ERRORS: &[Code] = &[CouldNotValidate, CouldNotParseBody, InvalidField, NotFound];
+const WRITE_ERRORS: &[Code] = &[CouldNotValidate, InvalidField, NotFound];
 const PAGE_ERRORS: &[Code] = &[InvalidFilter, InvalidPagination, InvalidSort];
 
 routes! {
@@ -223,7 +225,7 @@ routes! {
     Authenticate: Post "/edge/management/v1/authenticate" also &["/edge/client/v1/authenticate"], Open,
         "Begin a session",
         query &[needed("method", "`password`")],
-        body AuthenticateRequest, => Answer::One(SessionView::schema), errors &[InvalidAuth, InvalidAuthMethod, CouldNotValidate, CouldNotParseBody, RateLimited];
+        body AuthenticateRequest, => Answer::One(SessionView::schema), errors &[InvalidAuth, InvalidAuthMethod, CouldNotValidate, RateLimited];
     CurrentSession: Get "/edge/management/v1/current-api-session" also &["/edge/client/v1/current-api-session"], Session,
         "Show the session that asks", => Answer::One(SessionView::schema);
     EndSession: Delete "/edge/management/v1/current-api-session" also &["/edge/client/v1/current-api-session"], Session,
@@ -270,9 +272,9 @@ routes! {
     ReadmitRouter: Post "/api/v1/routers/{id}/readmit", Session,
         "Vouch for one leaf of a router, whatever the register remembers of it", body ReadmitRequest, => Answer::One(RouterView::schema), errors &[NotFound, Conflict, CouldNotValidate, InvalidField];
     RouterAudit: Get "/api/v1/routers/{id}/audit", Session,
-        "Show a router's audit trail, newest first", query AUDIT_PAGE, => Answer::Page(AuditView::schema), errors &[NotFound, InvalidPagination];
+        "Show a router's audit trail, newest first", query AUDIT_PAGE, => Answer::One(AuditPageView::schema), errors &[InvalidPagination];
     Pipeline: Get "/api/v1/pipeline", Session,
-        "Show who is due when, and who is stuck", query CURSOR_PAGE, => Answer::One(PipelineView::schema), errors &[InvalidPagination];
+        "Show who is due when, and who is stuck", query PIPELINE_PAGE, => Answer::One(PipelineView::schema), errors &[InvalidPagination];
     StartCampaign: Post "/api/v1/campaigns", Session,
         "Have the whole fleet re-key within a time", body CampaignRequest, => Answer::One(CampaignView::schema), errors &[CouldNotValidate, InvalidField];
     CurrentCampaign: Get "/api/v1/campaigns/current", Session,
