@@ -1,6 +1,12 @@
 //! Crash-safe files: a router's generations, a controller's register.
 //!
-//! `FORMAT.md` describes every byte of the identity store and argues why no crash can take the identity away; read it first.
+//! `FORMAT.md` describes every byte of the identity store and argues why no crash can take the identity away; read it first. Then
+//! [`identity::IdentityStore`]; [`disk`] is what it stands on.
 
 pub mod disk;
-pub mod register;
+mod error;
+pub mod format;
+pub mod generation;
+pub mod identity;
+
+pub use error::{Refusal, StoreError};
