@@ -376,6 +376,11 @@ impl<'c> Field<'c> {
         matches!(self.node.content, Content::Text(_))
     }
 
+    /// Is it the null value, as an empty list item is?
+    pub fn is_null(&self) -> bool {
+        matches!(self.node.content, Content::Null)
+    }
+
     /// A text that is not empty.
     pub fn text(&self) -> Option<&'c str> {
         let text = self.text_or_empty()?;
@@ -533,6 +538,32 @@ impl<'c> Field<'c> {
                 })
                 .collect(),
         )
+    }
+
+    /// The text that is there, if it is one. Notes nothing: for looking into what is not served.
+    pub fn peek_text(&self) -> Option<&'c str> {
+        match &self.node.content {
+            Content::Text(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The items that are there. Notes nothing.
+    pub fn peek_items(&self) -> Vec<Field<'c>> {
+        if matches!(self.node.content, Content::List(_)) { self.items().unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// The value under `name`, if this is a section that has it. Notes nothing.
+    pub fn peek(&self, name: &str) -> Option<Field<'c>> {
+        let Content::Map(entries) = &self.node.content else { return None };
+        let entry = entries.iter().find(|entry| entry.key == name)?;
+        Some(Field {
+            check: self.check,
+            path: join(&self.path, name),
+            key_place: Some(entry.key_place),
+            node: &entry.value,
+            kind: KeyKind::Unserved,
+        })
     }
 
     /// A section, its keys looked at.

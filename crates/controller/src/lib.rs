@@ -1,1 +1,3 @@
 //! The controller daemon.
+
+pub mod config;

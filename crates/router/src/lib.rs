@@ -1,1 +1,3 @@
 //! The router daemon.
+
+pub mod config;
