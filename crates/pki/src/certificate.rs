@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use lifecycle::{Fingerprint, KeyId, Leaf, UnixTime};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, ServerName};
+use webpki::EndEntityCert;
 use x509_cert::der::Decode;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier};
@@ -297,6 +298,15 @@ impl Certificate {
     /// Does it name itself as its issuer?
     pub fn is_self_issued(&self) -> bool {
         self.0.subject == self.0.issuer
+    }
+
+    /// Do its SANs cover `host`, a DNS name or an IP address? The CN does not count, as in TLS. False for what is
+    /// neither.
+    pub fn covers_host(&self, host: &str) -> bool {
+        ServerName::try_from(host).is_ok_and(|name| {
+            EndEntityCert::try_from(self.as_rustls())
+                .is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+        })
     }
 
     /// Did `issuer`'s key sign it, and does it name `issuer`? Dates and the issuer's right to do so are not judged.

@@ -20,7 +20,7 @@ use x509_cert::time::Time;
 use x509_cert::{TbsCertificate, der::Decode as _};
 
 use crate::algorithm::{KeyKind, PublicKey, sha256};
-use crate::certificate::{CLIENT_AUTH, Certificate, CertificateError, SERVER_AUTH};
+use crate::certificate::{CLIENT_AUTH, Certificate, CertificateError, SERVER_AUTH, certificates_in};
 use crate::chain::{Chain, ChainError};
 use crate::csr::Csr;
 use crate::key::{BuilderSigner, PrivateKey, X509Signature};
@@ -119,7 +119,7 @@ pub enum IssuerError {
         /// Subject of the certificate.
         subject: String,
     },
-    /// The chain is too long.
+    /// The file cannot be read, or the chain is too long.
     #[error("the signing certificate's chain cannot be used")]
     Chain(#[from] ChainError),
 }
@@ -222,13 +222,16 @@ impl Issuer {
         Ok(Self { certificate, above_leaf, not_after, key })
     }
 
-    /// As [`Issuer::new`], from the text of the signing certificate's file, which may hold its chain as well.
+    /// As [`Issuer::new`], from the text of the signing certificate's file: that certificate first, then whatever of
+    /// its chain there is, the root included.
     ///
     /// # Errors
     /// [`IssuerError`].
-    pub fn from_chain(chain: &Chain, others: &[Certificate], key: PrivateKey) -> Result<Self, IssuerError> {
-        let all: Vec<Certificate> = chain.intermediates().iter().chain(others).cloned().collect();
-        Self::new(chain.leaf().clone(), &all, key)
+    pub fn from_pem(text: &[u8], others: &[Certificate], key: PrivateKey) -> Result<Self, IssuerError> {
+        let mut all = certificates_in(text).map_err(ChainError::from)?;
+        all.extend_from_slice(others);
+        let first = all.first().cloned().ok_or(ChainError::Empty)?;
+        Self::new(first, &all, key)
     }
 
     /// The signing certificate.

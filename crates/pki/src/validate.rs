@@ -114,12 +114,21 @@ pub(crate) fn validate(
         return Err(ValidationError::CaAsLeaf);
     }
     // The verifier does not judge an anchor's dates, Go does: those not valid at `at` are left out.
-    let valid: Vec<TrustAnchor<'_>> = bundle
-        .anchors()
-        .filter(|(certificate, _)| certificate.not_before() <= at && at <= certificate.not_after())
-        .map(|(_, anchor)| anchor.clone())
-        .collect();
-    let error = match verify(leaf, intermediates, &valid, at, usage) {
+    let in_date = |certificate: &Certificate| certificate.not_before() <= at && at <= certificate.not_after();
+    let some;
+    let anchors = if bundle.certificates().iter().all(in_date) {
+        bundle.anchors()
+    } else {
+        some = bundle
+            .certificates()
+            .iter()
+            .zip(bundle.anchors())
+            .filter(|(certificate, _)| in_date(certificate))
+            .map(|(_, anchor)| anchor.clone())
+            .collect::<Vec<_>>();
+        some.as_slice()
+    };
+    let error = match verify(leaf, intermediates, anchors, at, usage) {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
@@ -130,10 +139,11 @@ pub(crate) fn validate(
         webpki::Error::CertNotValidYet { .. } => not_yet(),
         webpki::Error::CaUsedAsEndEntity => ValidationError::CaAsLeaf,
         webpki::Error::RequiredEkuNotFoundContext(_) => ValidationError::WrongUsage,
-        webpki::Error::UnknownIssuer => {
+        // The second: an issuer of that name is there, with another key.
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
             // Only to say what is wrong: would an anchor that is out of date have done?
-            let all: Vec<TrustAnchor<'_>> = bundle.anchors().map(|(_, anchor)| anchor.clone()).collect();
-            let out_of_date = valid.len() < all.len() && verify(leaf, intermediates, &all, at, usage).is_ok();
+            let out_of_date = anchors.len() < bundle.anchors().len()
+                && verify(leaf, intermediates, bundle.anchors(), at, usage).is_ok();
             if out_of_date && bundle.certificates().iter().any(|anchor| anchor.not_after() < at) {
                 expired()
             } else if out_of_date {

@@ -345,3 +345,29 @@ fn a_signers_chain_is_found_in_any_order_and_stops_before_the_root() {
     assert_eq!(chain.intermediates(), [ca.signer.certificate().clone()]);
     assert_eq!(again.to_pem(), ca.signer.certificate().to_pem());
 }
+
+#[test]
+fn a_signers_file_may_hold_its_whole_chain_and_the_root_bounds_the_life_too() {
+    let ca = Ca::new(KeyKind::P256);
+    let file = format!("{}{}", ca.signer.to_pem(), ca.root.to_pem());
+    let key_text = ca.signer.key().to_pem().unwrap();
+    let own = || pki::PrivateKey::from_pem(key_text.as_bytes()).unwrap();
+    let again = Issuer::from_pem(file.as_bytes(), &[], own()).unwrap();
+    assert_eq!(again.to_pem(), ca.signer.to_pem());
+    assert_eq!(again.not_after(), ca.signer.not_after());
+    assert!(matches!(Issuer::from_pem(b"", &[], own()), Err(IssuerError::Chain(_))));
+    // A root that ends before the intermediate below it, as openssl would make one.
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Short Root");
+    params.not_after = rcgen::date_time_ymd(2031, 1, 1);
+    let root = rcgen::CertifiedIssuer::self_signed(params.clone(), rcgen::KeyPair::generate().unwrap()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Long Signer");
+    params.not_after = rcgen::date_time_ymd(2041, 1, 1);
+    let signer_key = rcgen::KeyPair::generate().unwrap();
+    let signer = params.signed_by(&signer_key, &root).unwrap();
+    let file = format!("{}{}", signer.pem(), root.pem());
+    let signer_key = pki::PrivateKey::from_pem(signer_key.serialize_pem().as_bytes()).unwrap();
+    let issuer = Issuer::from_pem(file.as_bytes(), &[], signer_key).unwrap();
+    assert_eq!(issuer.not_after(), UnixTime::from_s(1_924_992_000), "2031-01-01, the root's end");
+}
