@@ -230,21 +230,22 @@ impl<'c> Section<'c> {
 
     /// Notes keys that do not belong here.
     fn look_for_strangers(&self) {
+        let is_free = |name: &&str| !self.entries.iter().any(|entry| entry.key == *name);
+        let free: Vec<&str> = self.table.iter().map(|key| key.name).filter(is_free).collect();
         for entry in self.entries {
             match self.table.iter().find(|key| key.name == entry.key) {
                 Some(Key { kind: KeyKind::Unserved, .. }) => {
                     self.check.unserved.borrow_mut().push((join(&self.path, &entry.key), entry.key_place));
                 }
                 Some(_) => {}
-                None => self.note_stranger(entry),
+                None => self.note_stranger(entry, &free),
             }
         }
     }
 
-    fn note_stranger(&self, entry: &Entry) {
-        let taken = |name: &str| self.entries.iter().any(|other| other.key == name);
-        let free = self.table.iter().map(|key| key.name).filter(|name| !taken(name));
-        let hint = match nearest(&entry.key, free) {
+    /// `free` are the keys of the table that the section does not have yet.
+    fn note_stranger(&self, entry: &Entry, free: &[&str]) {
+        let hint = match nearest(&entry.key, free.iter().copied()) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => {
                 let names: Vec<&str> = self

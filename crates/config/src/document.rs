@@ -15,7 +15,7 @@ use crate::problem::{ConfigErrors, Found, Problem, Severity};
 /// The longest text that is read, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// The most nodes a text may have, aliases counted each time they are used.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 20_000;
 
 /// One node of a document, by the order of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
