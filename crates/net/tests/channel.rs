@@ -1,4 +1,5 @@
 //! Control channels over in-memory pipes; time is tokio's, paused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helpers may give up")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
