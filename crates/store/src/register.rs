@@ -5,9 +5,14 @@
 //!
 //! Not here: what an input means for a router's leaves (`lifecycle::issuance`), certificates (`pki`).
 
+mod backend;
+mod engine;
 mod entry;
 mod error;
+mod memory;
 mod query;
+mod rows;
+mod sqlite;
 
 use std::fmt;
 use std::future::Future;
@@ -21,10 +26,12 @@ pub use entry::{
     RouterView, Seen, Sha1, Submission, TokenText,
 };
 pub use error::RegisterError;
+pub use memory::MemoryRegister;
 pub use query::{
     AuditEntry, AuditQuery, BackupReport, BackupRequest, Counts, Listed, Metrics, PAGE_MAX, RouterFilter, RouterQuery,
     RouterSort,
 };
+pub use sqlite::{RestoreReport, RestoredRouter, SqliteRegister, Tuning, restore};
 
 /// An answer that is still to come. What was asked is queued when this is first polled, and is done even if this is then
 /// dropped. Needs no particular runtime.

@@ -117,8 +117,7 @@ impl<R: Rows> Engine<R> {
         self.steps += 1;
         let Submission { router, policy, input, by, attachment } = submission;
         self.op_depends |= self.touched.contains(&router);
-        let before =
-            self.rows.cached_record(&router)?.ok_or_else(|| RegisterError::UnknownRouter(router.clone()))?;
+        let before = self.rows.cached_record(&router)?.ok_or_else(|| RegisterError::UnknownRouter(router.clone()))?;
         let adopts = matches!(input, Input::Use { .. } | Input::Readmit { .. });
         let Outcome { record, audit, answer } = before.step(by.now, &policy, input);
         let chains = match &attachment {
@@ -242,8 +241,8 @@ impl<R: Rows> Engine<R> {
         // Switching on and off depends on no policy.
         let policy = IssuancePolicy::for_leaf_life(Duration::ZERO);
         let outcome = patch.disabled.map(|off| view.record.step(by.now, &policy, Input::SetDisabled(off)));
-        let (record, audit, answer) = outcome
-            .map_or((None, None, Answer::Done), |Outcome { record, audit, answer }| (record, audit, answer));
+        let (record, audit, answer) =
+            outcome.map_or((None, None, Answer::Done), |Outcome { record, audit, answer }| (record, audit, answer));
         let changed = router != view.router;
         if !changed && record.is_none() {
             return Ok(Patched { view, answer });

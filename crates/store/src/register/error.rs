@@ -144,11 +144,6 @@ impl RegisterError {
         matches!(self, Self::CommitFailed { .. } | Self::ReadFailed { .. } | Self::InUse { .. })
     }
 
-    /// Does the operation that met this leave the transaction in doubt, so that the whole batch is undone?
-    pub(super) fn spoils_batch(&self) -> bool {
-        matches!(self, Self::CommitFailed { .. })
-    }
-
     pub(super) fn file(doing: &'static str, path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::File { doing, path: path.to_path_buf(), detail: error.to_string() }
     }

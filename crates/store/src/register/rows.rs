@@ -73,9 +73,8 @@ pub(super) mod meta_key {
 
 /// Builds [`Meta`] from the meta table.
 pub(super) fn meta_from(schema: i64, get: impl Fn(&'static str) -> Result<Option<String>>) -> Result<Meta> {
-    let time = |key| -> Result<Option<UnixTime>> {
-        Ok(get(key)?.and_then(|text| text.parse().ok()).map(UnixTime::from_ms))
-    };
+    let time =
+        |key| -> Result<Option<UnixTime>> { Ok(get(key)?.and_then(|text| text.parse().ok()).map(UnixTime::from_ms)) };
     let campaign = match (time(meta_key::CAMPAIGN_ORDERED_AT)?, time(meta_key::CAMPAIGN_UNTIL)?) {
         (Some(ordered_at), Some(until)) => Some(lifecycle::issuance::Campaign { ordered_at, until }),
         _ => None,

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lifecycle::issuance::{
-    Asked, Epoch, IssuedLeaf, LastUsed, LeafSeq, NamesDigest, Record, Token, TokenId,
-};
+use lifecycle::issuance::{Asked, Epoch, IssuedLeaf, LastUsed, LeafSeq, NamesDigest, Record, Token, TokenId};
 use lifecycle::{Fingerprint, KeyId, Leaf, RouterId, UnixTime};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -15,9 +13,7 @@ use zeroize::Zeroizing;
 use super::code::{bytes, kind_code, kind_of, read_failed, signed, stage_of, standing_of, unsigned};
 use crate::register::entry::{Admin, Chains, FoundLeaf, Meta, Router, Seen, Sha1, TokenText};
 use crate::register::error::RegisterError;
-use crate::register::query::{
-    AuditEntry, AuditQuery, Counts, Listed, PAGE_MAX, RouterFilter, RouterQuery, RouterSort,
-};
+use crate::register::query::{AuditEntry, AuditQuery, Counts, Listed, PAGE_MAX, RouterFilter, RouterQuery, RouterSort};
 use crate::register::rows::{Reads, Result, damaged, meta_from};
 
 /// Reads through one connection.
@@ -78,7 +74,8 @@ impl Reads for SqliteReads {
     }
 
     fn record(&self, id: &RouterId) -> Result<Option<Record>> {
-        let sql = "SELECT epoch, standing, last_seq, used_seq, first_use, restored_from FROM records WHERE router_id = ?1";
+        let sql =
+            "SELECT epoch, standing, last_seq, used_seq, first_use, restored_from FROM records WHERE router_id = ?1";
         let row = self.one(sql, [id.as_str()], |row| {
             Ok((
                 row.get::<_, i64>(0)?,
@@ -196,10 +193,8 @@ impl Reads for SqliteReads {
 
     fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
         let mut wanted = String::from("seq > ? AND seq < ?");
-        let mut values = vec![
-            Value::Integer(query.after.map_or(-1, signed)),
-            Value::Integer(query.before.map_or(i64::MAX, signed)),
-        ];
+        let mut values =
+            vec![Value::Integer(query.after.map_or(-1, signed)), Value::Integer(query.before.map_or(i64::MAX, signed))];
         if let Some(router) = &query.router {
             wanted.push_str(" AND router_id = ?");
             values.push(Value::Text(router.as_str().to_owned()));

@@ -228,7 +228,8 @@ impl Rows for SqliteRows {
     }
 
     fn set_seen(&mut self, id: &RouterId, seen: &Seen) -> Result<()> {
-        let sql = "UPDATE routers SET seen_at = ?2, seen_hostname = ?3, seen_version = ?4, seen_details = ?5 WHERE id = ?1";
+        let sql =
+            "UPDATE routers SET seen_at = ?2, seen_hostname = ?3, seen_version = ?4, seen_details = ?5 WHERE id = ?1";
         let details = json(&seen.details)?;
         self.execute(sql, params![id.as_str(), seen.at.as_ms(), seen.hostname, seen.version, details])?;
         Ok(())
@@ -260,7 +261,8 @@ impl Rows for SqliteRows {
     }
 
     fn put_chains(&mut self, id: &RouterId, seq: LeafSeq, chains: &Chains) -> Result<()> {
-        let sql = "INSERT INTO chains (router_id, seq, client_sha1, client_pem, server_pem) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql =
+            "INSERT INTO chains (router_id, seq, client_sha1, client_pem, server_pem) VALUES (?1, ?2, ?3, ?4, ?5)";
         let Chains { client_pem, server_pem, client_sha1 } = chains;
         self.execute(sql, params![id.as_str(), signed(seq.0), &client_sha1.0[..], client_pem, server_pem])?;
         Ok(())
@@ -292,13 +294,7 @@ impl Rows for SqliteRows {
         self.execute(
             "INSERT INTO admins (id, name, password_hash, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash, updated_at = excluded.updated_at",
-            params![
-                admin.id,
-                admin.name,
-                admin.password_hash,
-                admin.created_at.as_ms(),
-                admin.updated_at.as_ms()
-            ],
+            params![admin.id, admin.name, admin.password_hash, admin.created_at.as_ms(), admin.updated_at.as_ms()],
         )?;
         Ok(())
     }
