@@ -1,5 +1,6 @@
 //! What the other side proved about itself in a handshake.
 
+use lifecycle::Fingerprint;
 use rustls_pki_types::CertificateDer;
 
 /// The certificates that the peer presented, leaf first.
@@ -27,6 +28,15 @@ impl PeerCertificates {
         &self.leaf
     }
 
+    /// SHA-256 of the proven leaf's DER.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.leaf);
+        let mut bytes = [0; 32];
+        // SHA-256 always has 32 bytes.
+        bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        Fingerprint(bytes)
+    }
+
     /// Whatever else was presented, in the peer's order.
     pub fn intermediates(&self) -> &[CertificateDer<'static>] {
         &self.intermediates
@@ -41,7 +51,7 @@ impl PeerCertificates {
 impl std::fmt::Debug for PeerCertificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PeerCertificates")
-            .field("leaf_bytes", &self.leaf.len())
+            .field("leaf", &self.fingerprint())
             .field("intermediates", &self.intermediates.len())
             .finish()
     }

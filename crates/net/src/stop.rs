@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Ends everything that holds a [`StopSignal`] of it: when told to, or when dropped.
-#[derive(Debug)]
+/// Ends everything that holds a [`StopSignal`] of it: when told to, or when its last clone is dropped.
+#[derive(Clone, Debug)]
 pub struct Stop(Arc<watch::Sender<bool>>);
 
 /// Tells whether the end has come. Cheap to clone.

@@ -96,8 +96,12 @@ impl ServerCertVerifier for ExactServer {
         }
         let parsed = ParsedCertificate::try_from(end_entity)?;
         rustls::client::verify_server_name(&parsed, server_name)?;
-        let facts =
-            pki::Certificate::from_der(end_entity).map_err(|_| Error::from(CertificateError::BadEncoding))?.facts();
+        let certificate =
+            pki::Certificate::from_der(end_entity).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        if !certificate.serves_servers() {
+            return Err(CertificateError::InvalidPurpose.into());
+        }
+        let facts = certificate.facts();
         let now = lifecycle::UnixTime::from_s(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
         if now < facts.not_before {
             return Err(CertificateError::NotValidYet.into());

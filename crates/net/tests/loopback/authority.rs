@@ -47,14 +47,29 @@ impl Authority {
     pub(crate) fn leaf(&self, id: &str, key: &PrivateKey, profile: Profile, validity: &Validity) -> Chain {
         let sans = match profile {
             Profile::Client => Sans::default(),
-            Profile::Server => Sans {
-                dns: vec!["localhost".to_owned()],
-                ips: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
-                ..Sans::default()
-            },
+            Profile::Server => Self::loopback(),
         };
+        self.leaf_for(id, key, profile, &sans, validity)
+    }
+
+    pub(crate) fn loopback() -> Sans {
+        Sans {
+            dns: vec!["localhost".to_owned()],
+            ips: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+            ..Sans::default()
+        }
+    }
+
+    pub(crate) fn leaf_for(
+        &self,
+        id: &str,
+        key: &PrivateKey,
+        profile: Profile,
+        sans: &Sans,
+        validity: &Validity,
+    ) -> Chain {
         let subject = Subject::common_name(id).unwrap();
-        self.issuer.issue_for(key.public(), &subject, &sans, profile, validity).unwrap()
+        self.issuer.issue_for(key.public(), &subject, sans, profile, validity).unwrap()
     }
 
     pub(crate) fn generation(&self, id: &str, validity: &Validity) -> Generation {

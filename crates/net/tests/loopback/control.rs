@@ -32,8 +32,7 @@ async fn an_admitted_router_and_its_controller_talk_both_ways() {
     let mut opened = door.next_opened().await;
     assert_eq!((opened.router.clone(), opened.standing), (RouterId::new("r1"), 7));
     let peer = opened.channel.underlays()[0].peer.clone().unwrap();
-    let seen = pki::Certificate::from_der(peer.leaf()).unwrap();
-    assert_eq!(seen.fingerprint(), credentials.client_leaf().fingerprint);
+    assert_eq!(peer.fingerprint(), credentials.client_leaf().fingerprint);
 
     let (channel, mut events) = connected.open(ChannelSettings::dialing());
     let asking = channel.request(Frame::new(content_type::METRICS, "from the router"), PATIENCE);
@@ -172,6 +171,27 @@ async fn nobody_can_occupy_the_connection_id_of_another_routers_next_channel() {
     // A channel that is made anew keeps its old secret.
     assert_eq!(connected.answer.connection_id.as_deref(), Some("abcde-1"));
     assert_eq!(connected.answer.secret.as_deref(), Some(&b"victim"[..]));
+}
+
+#[tokio::test]
+async fn a_first_connection_that_names_an_open_group_joins_it_or_nothing() {
+    let authority = Authority::new();
+    let mut door = Door::open(&authority).await;
+    let credentials = authority.credentials("r1", 1);
+    let first = door.dial(&credentials, hello("r1")).await.unwrap();
+    let opened = door.next_opened().await;
+    let mut again = further("r1", &first.answer);
+    if let Some(group) = &mut again.group {
+        group.is_first = true;
+    }
+    let _second = door.dial(&credentials, again.clone()).await.unwrap();
+    door.next_joined().await;
+    assert_eq!(opened.channel.underlays().len(), 2);
+    if let Some(group) = &mut again.group {
+        group.secret = None;
+    }
+    assert!(door.dial(&credentials, again).await.is_err());
+    assert_eq!(opened.channel.underlays().len(), 2);
 }
 
 #[tokio::test]

@@ -9,12 +9,14 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use net::connect::{ConnectError, ConnectTimeouts};
 use net::credentials::CredentialsSlot;
 use net::http::{HttpClient, HttpError, HttpLimits, HttpListener, HttpService, Remote, learn_server_certificates};
 use net::peer::PeerCertificates;
 use net::stop::Stop;
 use net::tls::{ClientCertificate, ServerTrust};
+use pki::Profile;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -132,14 +134,37 @@ async fn a_pinned_leaf_must_still_name_the_host_and_be_valid() {
         let error = HttpClient::new(ServerTrust::exact_leaf(leaf)).send(web.get("/")).await.unwrap_err();
         assert!(matches!(error, HttpError::Connect(ConnectError::NotTrusted { .. })), "{error:?}");
     }
-    // A client leaf names no host at all.
-    let mut generation = authority.generation("ctrl1", &lasting(-60, 3600));
-    generation.server = generation.client.clone();
-    let generation = generation.load(3).unwrap();
-    let leaf = generation.server().cert[0].clone();
-    web.slot.publish(Arc::new(generation));
-    let error = HttpClient::new(ServerTrust::exact_leaf(leaf)).send(web.get("/")).await.unwrap_err();
-    assert!(matches!(error, HttpError::Connect(ConnectError::NotTrusted { .. })), "{error:?}");
+    // Another host; then the right host in a leaf that is for clients.
+    let elsewhere = pki::Sans { dns: vec!["elsewhere".to_owned()], ..pki::Sans::default() };
+    for (profile, sans) in [(Profile::Server, elsewhere), (Profile::Client, Authority::loopback())] {
+        let mut generation = authority.generation("ctrl1", &lasting(-60, 3600));
+        generation.server = authority.leaf_for("ctrl1", &generation.key, profile, &sans, &lasting(-60, 3600));
+        let generation = generation.load(3).unwrap();
+        let leaf = generation.server().cert[0].clone();
+        web.slot.publish(Arc::new(generation));
+        let error = HttpClient::new(ServerTrust::exact_leaf(leaf)).send(web.get("/")).await.unwrap_err();
+        assert!(matches!(error, HttpError::Connect(ConnectError::NotTrusted { .. })), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_speak_http2_are_answered_in_it() {
+    let authority = Authority::new();
+    let web = Web::open(&authority, ClientCertificate::NotAsked).await;
+    let trust = ServerTrust::bundle(&authority.bundle()).unwrap();
+    let config = net::tls::client_config(&trust, None, &[b"h2", b"http/1.1"]).unwrap();
+    let tcp = tokio::net::TcpStream::connect(web.base.strip_prefix("https://").unwrap()).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(format!("{}/", web.base)).body(Full::new(Bytes::from_static(b"two"))).unwrap();
+    let answer = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "two");
+    web.stop.stop();
+    timeout(PATIENCE, web.serving).await.expect("it does not stop").unwrap();
 }
 
 #[tokio::test]
