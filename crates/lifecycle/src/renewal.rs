@@ -181,6 +181,8 @@ pub enum Input {
     },
     /// A 20002 answered our 20303.
     VerifyAnswered {
+        /// Who answered.
+        controller: ControllerId,
         /// The generation that was to be confirmed.
         number: GenerationNumber,
         /// What it says.
@@ -210,7 +212,9 @@ impl Renewal {
             Input::PrepareFailed { number, trouble } => self.prepare_failed(now, number, trouble),
             Input::Issued { number, issued } => self.issued(now, number, issued),
             Input::IssueFailed { number, failure } => self.issue_failed(now, number, failure),
-            Input::VerifyAnswered { number, answer } => self.verify_answered(now, number, answer),
+            Input::VerifyAnswered { controller, number, answer } => {
+                self.verify_answered(now, &controller, number, answer)
+            }
             Input::Imported(issued) => self.imported(now, issued),
             Input::Projected(record) => self.projected(record),
             Input::StorageChanged(storage) => self.storage_changed(storage),
@@ -258,6 +262,9 @@ impl Renewal {
         let dials = self.dials_due(now);
         if !dials.is_empty() {
             return Step::free(dials);
+        }
+        if let Some(step) = self.lapse(now) {
+            return step;
         }
         match self.phase.clone() {
             Phase::Steady { .. } | Phase::Promoted { .. } | Phase::Lapsed { .. } => self.idle_tick(now),

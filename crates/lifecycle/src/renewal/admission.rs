@@ -21,6 +21,7 @@ impl Renewal {
         }
         if let Some(contact) = self.contacts.get_mut(controller) {
             contact.last_admitted = Some(generation);
+            contact.turn = 0;
             if contact.verified <= Some(generation) {
                 contact.verified = None;
             }

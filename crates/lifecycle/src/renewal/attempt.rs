@@ -33,23 +33,46 @@ impl Renewal {
                 return step;
             }
         }
+        Step::free(vec![])
+    }
+
+    /// Every leaf is over by our clock and nobody is connected: there is nobody to ask, and nothing to keep keys for. A controller
+    /// that still admits one of the leaves ends this, whatever our clock says.
+    pub(super) fn lapse(&mut self, now: Now) -> Option<RouterStep> {
         let all_over = self.manifest.candidates.iter().all(|c| c.client.is_expired(now.wall));
-        match self.phase {
-            Phase::Steady { live } if all_over => {
-                self.phase = Phase::Lapsed { last: live };
-                Step::free(vec![Effect::Report(Event::Lapsed)])
-            }
-            Phase::Lapsed { last } if !all_over => {
+        let nobody = !self.contacts.values().any(super::Contact::is_up);
+        let last = self.live();
+        match (&self.phase, all_over && nobody) {
+            (Phase::Lapsed { .. }, true) => Some(Step::free(vec![])),
+            (Phase::Lapsed { .. }, false) => {
                 self.phase = Phase::Steady { live: last };
-                Step::free(vec![])
+                None
             }
-            Phase::Steady { .. }
-            | Phase::Promoted { .. }
-            | Phase::Lapsed { .. }
-            | Phase::Prepared { .. }
-            | Phase::Requested { .. }
-            | Phase::Staged { .. }
-            | Phase::Proving { .. } => Step::free(vec![]),
+            (
+                Phase::Steady { .. }
+                | Phase::Prepared { .. }
+                | Phase::Requested { .. }
+                | Phase::Staged { .. }
+                | Phase::Proving { .. }
+                | Phase::Promoted { .. },
+                true,
+            ) => {
+                let mut then = vec![Effect::Report(Event::Lapsed)];
+                if let Some(number) = self.phase.attempt() {
+                    then.push(Effect::Erase(vec![number]));
+                }
+                self.phase = Phase::Lapsed { last };
+                Some(Step::free(then))
+            }
+            (
+                Phase::Steady { .. }
+                | Phase::Prepared { .. }
+                | Phase::Requested { .. }
+                | Phase::Staged { .. }
+                | Phase::Proving { .. }
+                | Phase::Promoted { .. },
+                false,
+            ) => None,
         }
     }
 
@@ -132,9 +155,9 @@ impl Renewal {
         }
         let Some((controller, contact)) = self.reachable(attempt.number) else { return Step::free(vec![]) };
         let live = self.live();
+        let present = self.choose(&contact).unwrap_or(live);
         let deadline = now.uptime.plus(self.policy.attempt_deadline_for(self.life()));
         self.phase = Phase::Requested { live, attempt, controller: controller.clone(), deadline };
-        let present = contact.last_admitted.unwrap_or(live);
         let number = attempt.number;
         Step::free(vec![
             Effect::Request { controller: controller.clone(), number, present },

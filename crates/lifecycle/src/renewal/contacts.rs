@@ -84,7 +84,7 @@ impl Renewal {
     }
 
     /// The leaf that this controller confirmed or admitted last, then the others, newest first, each in its turn.
-    fn choose(&self, contact: &Contact) -> Option<GenerationNumber> {
+    pub(super) fn choose(&self, contact: &Contact) -> Option<GenerationNumber> {
         let favourite = contact.verified.max(contact.last_admitted);
         let mut order: Vec<GenerationNumber> = favourite.into_iter().collect();
         order.extend(
@@ -176,7 +176,18 @@ impl Renewal {
     ) -> RouterStep {
         match outcome {
             ProofOutcome::Admitted => self.admitted(now, controller, generation, &mut vec![]),
-            ProofOutcome::Refused | ProofOutcome::Unreachable => self.proof_failed(now, generation),
+            ProofOutcome::Refused | ProofOutcome::Unreachable => {
+                if let Phase::Requested { controller: asked, deadline, .. } = &mut self.phase
+                    && asked == controller
+                {
+                    // The underlay that was to carry the request was refused: ask again, presenting the next candidate.
+                    *deadline = now.uptime;
+                    if let Some(contact) = self.contacts.get_mut(controller) {
+                        contact.turn = contact.turn.saturating_add(1);
+                    }
+                }
+                self.proof_failed(now, generation)
+            }
         }
     }
 

@@ -60,8 +60,8 @@ pub enum Effect {
         /// With what.
         generation: GenerationNumber,
     },
-    /// Send a 20302 with the keys of `number`, after attaching a fresh underlay that presents `present` where the
-    /// controller looks the asker up by its newest underlay.
+    /// Send a 20302 with the keys of `number`. Where the controller looks the asker up by its newest underlay, first attach a
+    /// fresh one that presents `present`; that ends in [`super::Input::Proved`], and nothing is sent if it was not admitted.
     Request {
         /// Whom.
         controller: ControllerId,

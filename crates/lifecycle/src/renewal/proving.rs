@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Barrier, Effect, Event, Failure, Link, Pending, Phase, Proof, Renewal, RouterStep, VerifyAnswer};
-use crate::facts::{GenerationNumber, Now};
+use crate::facts::{ControllerId, GenerationNumber, Now};
 use crate::manifest::Origin;
 use crate::step::Step;
 
@@ -38,14 +38,19 @@ impl Renewal {
         ]
     }
 
-    pub(super) fn verify_answered(&mut self, now: Now, number: GenerationNumber, answer: VerifyAnswer) -> RouterStep {
+    pub(super) fn verify_answered(
+        &mut self,
+        now: Now,
+        controller: &ControllerId,
+        number: GenerationNumber,
+        answer: VerifyAnswer,
+    ) -> RouterStep {
         let Phase::Proving { live, next, mut proof } = self.phase.clone() else { return Step::free(vec![]) };
         if next != number || !matches!(proof.pending, Pending::Answer(_)) {
             return Step::free(vec![]);
         }
         if answer == VerifyAnswer::Success
-            && let Some((controller, _)) = self.reachable(next)
-            && let Some(contact) = self.contacts.get_mut(&controller)
+            && let Some(contact) = self.contacts.get_mut(controller)
         {
             contact.verified = Some(next);
         }

@@ -87,7 +87,8 @@ impl Renewal {
         }
         let anyone_up = self.contacts.values().any(super::Contact::is_up);
         match &self.phase {
-            Phase::Steady { .. } | Phase::Lapsed { .. } => wait.min(self.idle_wait(now)),
+            Phase::Steady { .. } => wait.min(self.idle_wait(now)),
+            Phase::Lapsed { .. } => wait,
             Phase::Promoted { drained_at, .. } => wait.min(until(*drained_at)).min(self.idle_wait(now)),
             Phase::Prepared { attempt, .. } if anyone_up => wait.min(until(attempt.not_before)),
             Phase::Requested { deadline, .. } => wait.min(until(*deadline)),

@@ -1,0 +1,365 @@
+//! One router's stories, told input by input.
+
+use std::time::Duration;
+
+use lifecycle::manifest::{CANDIDATES_MAX, Manifest};
+use lifecycle::renewal::{
+    Cause, DialOutcome, Effect, Event, Input, PhaseName, ProofOutcome, Storage, StorageTrouble, VerifyAnswer,
+};
+use lifecycle::{GenerationNumber, Now, UnixTime, Uptime};
+
+use crate::world::{Bench, DAY_S, LIFE_S, admitted, at, candidate, controller, found, issued, leaf, number, proved};
+
+fn sends_verify(bench: &Bench) -> bool {
+    bench.effects.iter().any(|effect| matches!(effect, Effect::Verify { .. }))
+}
+
+fn dials(bench: &Bench) -> Vec<u64> {
+    let dialed = bench.effects.iter().filter_map(|effect| match effect {
+        Effect::Dial { generation, .. } => Some(generation.0),
+        _ => None,
+    });
+    dialed.collect()
+}
+
+fn numbers(manifest: &Manifest) -> Vec<u64> {
+    manifest.candidates.iter().map(|c| c.number.0).collect()
+}
+
+#[test]
+fn one_renewal_is_durable_before_every_visible_thing() {
+    let mut bench = Bench::in_phase(PhaseName::Prepared);
+    assert_eq!(bench.barrier, Some("PREPARE"));
+    bench.tick();
+    assert!(matches!(bench.effects[0], Effect::Request { number: n, .. } if n == number(2)));
+    bench.give(Input::Issued { number: number(2), issued: issued(2, LIFE_S * 7 / 10) });
+    assert_eq!(bench.barrier, Some("STAGE"));
+    assert!(sends_verify(&bench));
+    assert_eq!(numbers(&bench.disk), [1, 2]);
+    assert!(bench.disk.candidates[1].verify_sent, "the disk knows that a 20303 may have left before it leaves");
+    bench.give(Input::VerifyAnswered { controller: controller(), number: number(2), answer: VerifyAnswer::Success });
+    assert_eq!(bench.effects, [Effect::Prove { controller: controller(), generation: number(2) }]);
+    assert_eq!(bench.phase(), PhaseName::Proving, "an answer is no admission");
+    bench.give(proved(2, ProofOutcome::Admitted));
+    assert_eq!(bench.barrier, Some("MANIFEST"));
+    assert!(bench.effects.contains(&Effect::Publish(number(2))));
+    assert_eq!(numbers(&bench.disk), [1, 2], "the old generation stays a candidate");
+    bench.later(Duration::from_secs(601)).tick();
+    assert_eq!(bench.phase(), PhaseName::Steady);
+}
+
+#[test]
+fn a_lost_verify_answer_is_decided_by_a_handshake() {
+    let mut bench = Bench::in_phase(PhaseName::Proving);
+    bench.later(Duration::from_secs(31)).tick();
+    assert_eq!(bench.effects, [Effect::Prove { controller: controller(), generation: number(2) }]);
+    bench.give(proved(2, ProofOutcome::Admitted));
+    assert_eq!(bench.phase(), PhaseName::Promoted);
+}
+
+#[test]
+fn a_restart_while_the_outcome_is_unknown_tries_both_generations() {
+    let disk = Bench::in_phase(PhaseName::Proving).disk;
+    let mut bench = Bench::new(at(LIFE_S * 7 / 10 + 5), found(disk.candidates));
+    assert_eq!(bench.phase(), PhaseName::Proving);
+    assert_eq!(dials(bench.tick()), [2], "newest first");
+    bench.dialed(2, DialOutcome::Refused);
+    bench.later(Duration::from_secs(2)).tick();
+    assert_eq!(dials(&bench), [1]);
+    bench.dialed(1, admitted()).tick();
+    assert!(sends_verify(&bench), "the older one was admitted, so 20303 is repeated for the same leaf");
+}
+
+#[test]
+fn a_refused_leaf_is_given_up_only_after_the_verify_window_and_stays_a_candidate() {
+    let mut bench = Bench::in_phase(PhaseName::Proving);
+    let began = bench.now.uptime;
+    while bench.phase() == PhaseName::Proving {
+        if bench.effects.iter().any(|effect| matches!(effect, Effect::Prove { .. })) {
+            bench.give(proved(2, ProofOutcome::Refused));
+        } else if sends_verify(&bench) {
+            bench.give(Input::VerifyAnswered {
+                controller: controller(),
+                number: number(2),
+                answer: VerifyAnswer::Error,
+            });
+        } else {
+            bench.sleep(Duration::from_secs(60));
+        }
+        assert!(bench.now.uptime.since(began) < Duration::from_secs(1000), "the window ends");
+    }
+    assert!(bench.now.uptime.since(began) >= Duration::from_secs(600));
+    assert_eq!(bench.phase(), PhaseName::Steady);
+    assert_eq!(numbers(bench.machine.manifest()), [1, 2]);
+    bench.later(Duration::from_secs(900)).tick();
+    assert_eq!(bench.phase(), PhaseName::Prepared, "a new attempt, with a new number");
+    assert_eq!(bench.machine.phase().attempt(), Some(number(3)));
+}
+
+#[test]
+fn an_unanswered_request_is_repeated_with_the_same_keys() {
+    let mut bench = Bench::in_phase(PhaseName::Requested);
+    bench.later(Duration::from_secs(31)).tick();
+    assert_eq!(bench.phase(), PhaseName::Prepared);
+    bench.later(Duration::from_secs(300)).tick();
+    assert!(matches!(bench.effects[0], Effect::Request { number: n, .. } if n == number(2)));
+}
+
+#[test]
+fn a_full_disk_in_prepare_is_an_ordinary_input_and_nothing_was_asked_for() {
+    let mut bench = Bench::in_phase(PhaseName::Prepared);
+    bench.give(Input::PrepareFailed { number: number(2), trouble: StorageTrouble::Full });
+    assert_eq!(bench.phase(), PhaseName::Steady);
+    bench.later(Duration::from_secs(700)).tick();
+    assert_eq!(bench.machine.phase().attempt(), Some(number(3)), "a condemned file's number is never used again");
+}
+
+#[test]
+fn nothing_is_erased_by_expiry_alone() {
+    let mut bench = Bench::in_phase(PhaseName::Promoted);
+    bench.later(Duration::from_secs(LIFE_S.unsigned_abs() * 4)).tick();
+    assert_eq!(numbers(bench.machine.manifest()), [1, 2]);
+}
+
+#[test]
+fn an_old_generation_is_retired_when_a_later_one_is_admitted_after_its_end() {
+    let old = candidate(1, 0, true);
+    let mut bench = Bench::new(at(LIFE_S + 10), found(vec![old, candidate(2, LIFE_S / 2, true)]));
+    bench.tick().dialed(2, admitted());
+    assert_eq!(numbers(&bench.disk), [2]);
+    assert!(bench.effects.contains(&Effect::Erase(vec![number(1)])));
+}
+
+#[test]
+fn a_clock_in_2038_erases_nothing() {
+    let all = vec![candidate(1, 0, true), candidate(2, LIFE_S / 2, true)];
+    let mut bench = Bench::new(at(2_145_916_800), found(all));
+    bench.tick().dialed(2, admitted());
+    assert_eq!(numbers(bench.machine.manifest()), [1, 2], "the admitted leaf looks expired too, so the clock is wrong");
+}
+
+#[test]
+fn an_attempt_stored_by_a_clock_in_2038_does_not_block_renewal_until_then() {
+    let mut found = found(vec![candidate(1, 0, true)]);
+    if let Some(attempt) = &mut found.manifest.attempt {
+        attempt.began = UnixTime::from_s(2_145_916_800);
+    }
+    let mut bench = Bench::new(at(LIFE_S * 7 / 10), found);
+    bench.tick().dialed(1, admitted()).later(Duration::from_secs(601)).tick();
+    assert_eq!(bench.phase(), PhaseName::Prepared);
+}
+
+#[test]
+fn a_lapsed_router_keeps_dialing_and_comes_back_when_it_is_admitted() {
+    let mut bench = Bench::in_phase(PhaseName::Lapsed);
+    for _ in 0..50 {
+        while dials(&bench).is_empty() {
+            bench.sleep(Duration::from_secs(3600));
+        }
+        bench.dialed(1, DialOutcome::Refused);
+        assert_eq!(bench.phase(), PhaseName::Lapsed);
+    }
+    bench.dialed(1, admitted());
+    assert_eq!(bench.phase(), PhaseName::Steady);
+}
+
+#[test]
+fn an_older_leaf_that_a_restored_controller_admits_becomes_live_and_is_renewed() {
+    let mut bench = Bench::in_phase(PhaseName::Promoted);
+    bench.give(Input::ChannelClosed { controller: controller() });
+    bench.later(Duration::from_secs(700)).tick();
+    assert_eq!(dials(&bench), [2]);
+    bench.dialed(2, DialOutcome::Refused).later(Duration::from_secs(5)).tick();
+    assert_eq!(dials(&bench), [1]);
+    bench.dialed(1, admitted());
+    assert_eq!(bench.machine.live(), number(1));
+    assert!(bench.effects.contains(&Effect::Publish(number(1))));
+    bench.tick();
+    assert_eq!(bench.phase(), PhaseName::Prepared, "it is past due, so a third generation is made");
+}
+
+#[test]
+fn a_lagging_controller_does_not_pull_the_router_back() {
+    let second = lifecycle::ControllerId::new("ctrl-2");
+    let mut bench = Bench::in_phase(PhaseName::Promoted);
+    bench.give(Input::Controllers(vec![controller(), second.clone()])).tick();
+    bench.give(Input::Dialed { controller: second.clone(), generation: number(2), outcome: DialOutcome::Refused });
+    bench.later(Duration::from_secs(2)).tick();
+    bench.give(Input::Dialed { controller: second.clone(), generation: number(1), outcome: admitted() });
+    assert_eq!(bench.machine.live(), number(2));
+    bench.give(Input::ChannelClosed { controller: second.clone() });
+    bench.later(Duration::from_secs(2)).tick();
+    assert_eq!(dials(&bench), [1], "each controller is dialed with the leaf that it admitted last");
+}
+
+#[test]
+fn the_start_flag_is_honoured_once_per_spacing_and_the_operator_always() {
+    let mut bench = Bench::in_phase(PhaseName::Steady);
+    bench.give(Input::RenewAsked(Cause::StartFlag));
+    assert_eq!(bench.phase(), PhaseName::Steady, "an attempt was recorded a second ago");
+    assert!(matches!(bench.effects[0], Effect::Report(Event::AskDeferred { .. })));
+    bench.give(Input::RenewAsked(Cause::Operator));
+    assert_eq!(bench.phase(), PhaseName::Prepared);
+}
+
+#[test]
+fn a_hostile_renewal_window_cannot_make_a_storm() {
+    let mut bench = Bench::in_phase(PhaseName::Steady);
+    let mut attempts = 0;
+    let window = lifecycle::issuance::Window { from: UnixTime::from_s(0), to: UnixTime::from_s(0) };
+    for _ in 0..600 {
+        bench.later(Duration::from_secs(6)).give(Input::WindowAdvised(window));
+        if let Some(n) = bench.machine.phase().attempt() {
+            attempts += 1;
+            bench.give(Input::PrepareFailed { number: n, trouble: StorageTrouble::Full });
+        }
+    }
+    assert!(attempts <= 6, "one hour of `renew now` made {attempts} attempts");
+}
+
+#[test]
+fn at_the_cap_no_attempt_begins_until_two_later_admissions_free_a_place() {
+    let many: Vec<_> = (1..=8).map(|n| candidate(n, i64::try_from(n).unwrap() * DAY_S, n == 1)).collect();
+    assert_eq!(many.len(), CANDIDATES_MAX);
+    let mut bench = Bench::new(at(LIFE_S * 8 / 10), found(many));
+    bench.tick().dialed(1, admitted());
+    while bench.phase() != PhaseName::Steady {
+        bench.sleep(Duration::from_secs(60));
+        if bench.effects.iter().any(|effect| matches!(effect, Effect::Prove { .. })) {
+            bench.give(proved(8, ProofOutcome::Refused));
+        }
+    }
+    let mut reported = 0;
+    for _ in 0..100 {
+        bench.later(Duration::from_secs(60)).tick();
+        reported += usize::from(bench.effects.iter().any(|e| matches!(e, Effect::Report(Event::Blocked(_)))));
+        assert_eq!(bench.phase(), PhaseName::Steady);
+    }
+    assert_eq!(reported, 1, "it is reported, once");
+    assert_eq!(bench.machine.manifest().candidates.len(), CANDIDATES_MAX);
+}
+
+#[test]
+fn at_the_cap_the_oldest_generation_with_two_later_admissions_makes_room() {
+    let many: Vec<_> = (1..=8).map(|n| candidate(n, i64::try_from(n).unwrap() * DAY_S, true)).collect();
+    let mut bench = Bench::new(at(LIFE_S * 8 / 10), found(many));
+    bench.tick().dialed(8, admitted()).later(Duration::from_secs(700)).tick();
+    assert_eq!(bench.phase(), PhaseName::Prepared);
+    assert_eq!(numbers(&bench.disk), [2, 3, 4, 5, 6, 7, 8]);
+    assert!(bench.effects.contains(&Effect::Erase(vec![number(1)])), "its files go after the manifest has let it go");
+}
+
+#[test]
+fn volatile_storage_never_asks_for_a_leaf_that_it_cannot_keep() {
+    let mut bench = Bench::in_phase(PhaseName::Steady);
+    bench.give(Input::StorageChanged(Storage::Volatile));
+    for _ in 0..200 {
+        bench.later(Duration::from_secs(DAY_S.unsigned_abs())).tick();
+        assert!(matches!(bench.phase(), PhaseName::Steady | PhaseName::Lapsed));
+    }
+}
+
+#[test]
+fn leaves_of_ten_seconds_renew_like_leaves_of_a_year() {
+    let mut first = candidate(1, 0, true);
+    first.client = leaf(1, 1, 0, 10);
+    first.server = leaf(1, 2, 0, 10);
+    let mut bench = Bench::new(at(0), found(vec![first]));
+    bench.tick().dialed(1, admitted());
+    while bench.phase() == PhaseName::Steady {
+        bench.sleep(Duration::from_secs(1));
+    }
+    let due_ms = bench.now.wall.as_ms();
+    assert!((6_000..8_000).contains(&due_ms), "due after {due_ms} ms of 10 s");
+}
+
+#[test]
+fn a_machine_that_is_due_never_asks_to_be_woken_at_once_for_ever() {
+    let mut bench = Bench::in_phase(PhaseName::Steady);
+    bench.now = at(LIFE_S * 8 / 10);
+    let mut steps = 0;
+    let until = bench.now.uptime.plus(Duration::from_secs(3600));
+    while bench.now.uptime < until {
+        steps += 1;
+        assert!(steps < 3_000, "spins in {}", bench.phase());
+        bench.sleep(Duration::from_secs(60));
+        if let Some(n) = bench.machine.phase().attempt() {
+            bench.give(Input::PrepareFailed { number: n, trouble: StorageTrouble::Broken });
+        }
+    }
+}
+
+#[test]
+fn expiry_while_off_and_a_start_in_1970_end_in_a_renewal() {
+    let now = Now { wall: UnixTime::from_s(100), uptime: Uptime::from_ms(5_000) };
+    let mut bench = Bench::new(now, found(vec![candidate(1, DAY_S * 365 * 50, true)]));
+    bench.tick().dialed(1, admitted());
+    assert_eq!(bench.phase(), PhaseName::Steady);
+    bench.now.wall = UnixTime::from_s(DAY_S * 365 * 50 + LIFE_S * 8 / 10);
+    bench.sleep(Duration::from_secs(60));
+    assert_eq!(bench.phase(), PhaseName::Prepared, "the clock was set, and it is noticed within a minute");
+}
+
+#[test]
+fn an_import_becomes_the_default_only_by_being_admitted() {
+    let mut bench = Bench::in_phase(PhaseName::Steady);
+    bench.give(Input::Imported(issued(8, DAY_S)));
+    assert_eq!(bench.barrier, Some("IMPORT"));
+    assert_eq!(bench.machine.live(), number(1));
+    bench.tick();
+    assert_eq!(bench.effects, [Effect::Prove { controller: controller(), generation: GenerationNumber(2) }]);
+    bench.give(proved(2, ProofOutcome::Admitted));
+    assert_eq!(bench.machine.live(), number(2));
+    assert_eq!(numbers(&bench.disk), [1, 2], "and displaces nothing");
+}
+
+#[test]
+fn a_channel_without_groups_is_replaced_once_after_the_churn_window() {
+    let mut bench = Bench::new(at(LIFE_S * 7 / 10), found(vec![candidate(1, 0, true)]));
+    bench.tick().dialed(1, DialOutcome::Admitted { grouped: false, window: None });
+    bench.give(Input::RenewAsked(Cause::Operator)).tick();
+    bench.give(Input::Issued { number: number(2), issued: issued(2, LIFE_S * 7 / 10) });
+    bench.give(Input::VerifyAnswered { controller: controller(), number: number(2), answer: VerifyAnswer::Success });
+    assert_eq!(bench.effects, [], "too young to be replaced");
+    bench.later(Duration::from_secs(61)).tick();
+    assert_eq!(bench.effects, [Effect::Replace { controller: controller(), generation: number(2) }]);
+    bench.dialed(2, DialOutcome::Admitted { grouped: false, window: None });
+    assert_eq!(bench.phase(), PhaseName::Promoted);
+}
+
+#[test]
+fn a_prepared_attempt_that_nobody_answers_until_expiry_lapses_without_writing_again() {
+    let mut bench = Bench::in_phase(PhaseName::Prepared);
+    bench.give(Input::ChannelClosed { controller: controller() });
+    bench.later(Duration::from_secs(LIFE_S.unsigned_abs())).tick().tick();
+    assert_eq!(bench.phase(), PhaseName::Lapsed);
+    for _ in 0..100 {
+        bench.sleep(Duration::from_secs(3600));
+        assert_eq!(bench.barrier, None);
+    }
+}
+
+#[test]
+fn a_request_whose_fresh_underlay_is_refused_is_repeated_with_the_next_candidate() {
+    let mut bench = Bench::in_phase(PhaseName::Proving);
+    let until = bench.now.uptime.plus(Duration::from_secs(700));
+    while bench.phase() == PhaseName::Proving {
+        assert!(bench.now.uptime < until);
+        bench.sleep(Duration::from_secs(60));
+        if bench.effects.iter().any(|effect| matches!(effect, Effect::Prove { .. })) {
+            bench.give(proved(2, ProofOutcome::Refused));
+        }
+    }
+    // The controller promotes generation 2 only now, and the attempt for 3 shows generation 1 first.
+    while bench.phase() != PhaseName::Requested {
+        bench.sleep(Duration::from_secs(60));
+    }
+    assert!(matches!(bench.effects[0], Effect::Request { present, .. } if present == number(1)));
+    bench.give(proved(1, ProofOutcome::Refused)).tick();
+    while bench.phase() != PhaseName::Requested {
+        bench.sleep(Duration::from_secs(60));
+    }
+    assert!(matches!(bench.effects[0], Effect::Request { present, .. } if present == number(2)));
+    bench.give(proved(2, ProofOutcome::Admitted));
+    assert_eq!(bench.phase(), PhaseName::Promoted, "the unresolved generation is the admitted one after all");
+}
