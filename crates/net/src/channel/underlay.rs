@@ -11,8 +11,9 @@ use wire::{Decoder, Frame, content_type, outcome};
 
 use super::{CloseReason, Connection, DetachReason, Duplex, Event, LastUnderlay, Shared, Underlay, UnderlayId};
 
-/// Room that a read asks for: one TLS record holds at most 16 KiB, most frames are far smaller.
-const READ_BYTES: usize = 4 * 1024;
+/// Room that a read asks for, kept while the connection is idle: most frames are smaller, and there may be very many
+/// connections.
+const READ_BYTES: usize = 1024;
 /// Encoded frames are written once there is this much of them, or nothing more is queued.
 const WRITE_BYTES: usize = 64 * 1024;
 /// Frames taken from the queue at once.
