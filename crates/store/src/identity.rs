@@ -286,6 +286,8 @@ impl<D: Disk> IdentityStore<D> {
     /// An empty manifest before the first generation: from now on "no manifest" beside generations is damage.
     pub(crate) fn make_first_manifest(&mut self) -> Result<(), StoreError> {
         let state = self.state_folder()?;
+        // Made by an earlier process perhaps, which died before it could sync them.
+        place::sync_parents(&mut self.disk, &self.path)?;
         // Before the rename, so that one sync of the state folder covers both names.
         match self.disk.make_folder(&state, GENERATIONS, FOLDER_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -303,6 +305,10 @@ impl<D: Disk> IdentityStore<D> {
                 Err(Refusal::NotIntact.into())
             }
         }
+    }
+
+    pub(crate) fn newer_format(&self) -> Option<u32> {
+        if let Knowledge::Newer(version) = self.memory.knowledge { Some(version) } else { None }
     }
 
     pub(crate) fn may_write(&self) -> Result<(), StoreError> {

@@ -8,5 +8,8 @@ mod error;
 pub mod format;
 pub mod generation;
 pub mod identity;
+pub mod import;
+pub mod mode;
+pub mod projection;
 
 pub use error::{Refusal, StoreError};

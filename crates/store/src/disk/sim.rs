@@ -38,7 +38,7 @@ pub enum Mutant {
     NoFileSync,
     /// Folder syncs answer without doing anything.
     NoFolderSync,
-    /// A rename over an existing file rewrites that file in place.
+    /// A rename over an existing file truncates and rewrites that file; the next folder sync syncs it too.
     RenameInPlace,
 }
 
@@ -265,6 +265,11 @@ impl SimDisk {
     /// Leaves no room at all for anything new. Space that is reserved stays usable.
     pub fn fill_up(&mut self) {
         self.capacity_bytes = Some(self.image.used_bytes());
+    }
+
+    /// Gives a limited disk so much more room.
+    pub fn add_room(&mut self, bytes: u64) {
+        self.capacity_bytes = self.capacity_bytes.map(|capacity| capacity.saturating_add(bytes));
     }
 
     /// Says whether space can be reserved (`EOPNOTSUPP` if not).
@@ -684,7 +689,6 @@ impl Disk for SimDisk {
                 let content = image.node(moved).cached_file().unwrap_or_default().to_vec();
                 image.set_size(target, 0);
                 image.write(target, 0, &content);
-                image.sync_file(target);
                 image.unlink(folder, from);
             }
             _ => image.rename(folder, from, to),
@@ -712,6 +716,9 @@ impl Disk for SimDisk {
         let folder = self.folder(at)?;
         match begun {
             Ok(go) => {
+                if self.mutants.contains(&Mutant::RenameInPlace) {
+                    Arc::make_mut(&mut self.image).sync_every_file();
+                }
                 if !self.mutants.contains(&Mutant::NoFolderSync) {
                     Arc::make_mut(&mut self.image).sync_folder(folder);
                 }

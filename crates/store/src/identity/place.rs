@@ -57,6 +57,25 @@ pub(super) fn open_or_make<D: Disk>(disk: &mut D, path: &Path) -> Result<D::Fold
     at(disk.open_folder(&folder, name), Operation::Open, path)
 }
 
+/// Makes the names of a folder and of everything above it durable. Folders that may not be opened were not made by us.
+pub(super) fn sync_parents<D: Disk>(disk: &mut D, path: &Path) -> Result<(), StorageError> {
+    for parent in path.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.open_root(parent) {
+            Err(Errno::ACCESS | Errno::PERM) => break,
+            answer => {
+                let folder = at(answer, Operation::Open, parent)?;
+                match disk.sync_folder(&folder) {
+                    // A read-only mount above the one that holds the state.
+                    Ok(()) | Err(Errno::ROFS | Errno::INVAL) => {}
+                    answer => at(answer, Operation::SyncFolder, parent)?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Tells whether others can reach into the state folder.
 pub(super) fn note_access<D: Disk>(disk: &mut D, folder: &D::Folder, notices: &mut Vec<Notice>) {
     let Ok(found) = disk.folder_metadata(folder) else { return };

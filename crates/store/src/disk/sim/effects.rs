@@ -356,6 +356,15 @@ impl Image {
         self.sync(folder);
     }
 
+    pub(super) fn sync_every_file(&mut self) {
+        let owners: BTreeSet<Ino> = self.pending.iter().map(|effect| effect.change.owner()).collect();
+        for ino in owners {
+            if !self.node(ino).is_folder() {
+                self.sync(ino);
+            }
+        }
+    }
+
     fn sync(&mut self, owner: Ino) {
         let mut rest: Vec<Effect> = Vec::with_capacity(self.pending.len());
         for effect in std::mem::take(&mut self.pending) {
@@ -439,8 +448,10 @@ impl Image {
         for (effect, _) in self.pending.iter().zip(kept).filter(|(_, kept)| **kept) {
             image.node_mut(effect.change.owner()).apply(&effect.change);
         }
-        for node in &mut image.nodes {
-            Arc::make_mut(node).settle();
+        // A node that nothing waits for is on the medium as it is in the cache.
+        let touched: BTreeSet<Ino> = self.pending.iter().map(|effect| effect.change.owner()).collect();
+        for ino in touched {
+            image.node_mut(ino).settle();
         }
         image
     }
