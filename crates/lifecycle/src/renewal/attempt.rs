@@ -25,6 +25,7 @@ impl Renewal {
             && now.uptime >= drained_at
         {
             self.phase = Phase::Steady { live };
+            return Step::free(vec![Effect::Trim(live)]);
         }
         if now.wall >= self.renew_at() {
             let own = self.manifest.candidate(self.live()).map(|live| self.policy.due_at(live));

@@ -79,6 +79,9 @@ pub enum Effect {
     },
     /// Make this generation the default of every TLS endpoint at once; connections stay.
     Publish(GenerationNumber),
+    /// Detach, from every control channel, underlays that present an older generation than this one, where an underlay that
+    /// presents it stays. They have drained; without this a channel would gain one underlay with each renewal.
+    Trim(GenerationNumber),
     /// Copy this generation to the configured paths, where projection is on. May fail without harm.
     Project(GenerationNumber),
     /// Unlink these generations and sync the folder. No manifest names them.

@@ -90,6 +90,7 @@ fn word(effect: &Effect) -> String {
         Effect::Request { number, .. } => format!("send 20302 for {}", number.0),
         Effect::Verify { number, .. } => format!("send 20303 for {}", number.0),
         Effect::Publish(number) => format!("publish {}", number.0),
+        Effect::Trim(number) => format!("trim underlays older than {}", number.0),
         Effect::Project(number) => format!("project {}", number.0),
         Effect::Erase(numbers) => format!("erase {:?}", numbers.iter().map(|n| n.0).collect::<Vec<_>>()),
         Effect::Report(event) => {
