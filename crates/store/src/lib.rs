@@ -13,3 +13,4 @@ pub mod mode;
 pub mod projection;
 
 pub use error::{Refusal, StoreError};
+pub mod register;

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use lifecycle::issuance::{Campaign, Input, LeafSeq, Record, TokenId};
-use lifecycle::{RouterId, UnixTime};
+use lifecycle::{Durable, RouterId, UnixTime};
 
-use super::engine::Engine;
+use super::engine::{Engine, Undelivered, UndeliveredPatch};
 use super::entry::{
     Admin, Answered, By, Chains, FoundLeaf, Meta, NewRouter, Patched, RouterPatch, RouterView, Seen, Sha1, Submission,
 };
@@ -26,10 +26,12 @@ pub(super) enum Urgency {
 pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
     type Rows: Rows + 'static;
 
-    fn write<T, F>(&self, urgency: Urgency, op: F) -> Reply<T>
+    /// `op` runs inside the transaction; `deliver` makes the answer of what it left, after the commit.
+    fn write<U, T, F>(&self, urgency: Urgency, op: F, deliver: fn(U, Durable) -> T) -> Reply<T>
     where
+        U: Send + 'static,
         T: Send + 'static,
-        F: FnOnce(&mut Engine<Self::Rows>) -> Result<T> + Send + 'static;
+        F: FnOnce(&mut Engine<Self::Rows>) -> Result<U> + Send + 'static;
 
     fn read<T, F>(&self, op: F) -> Reply<T>
     where
@@ -52,39 +54,39 @@ impl<B: Backend> Register for B {
             | Input::Enroll { .. }
             | Input::StoreEnrolled { .. } => Urgency::Step(submission.router.clone()),
         };
-        self.write(urgency, move |engine| engine.submit(submission))
+        self.write(urgency, move |engine| engine.submit(submission), Undelivered::deliver)
     }
 
     fn create_router(&self, new: NewRouter, by: By) -> Reply<RouterView> {
-        self.write(Urgency::Now, move |engine| engine.create_router(new, &by))
+        self.write(Urgency::Now, move |engine| engine.create_router(new, &by), |done, _| done)
     }
 
     fn patch_router(&self, id: RouterId, patch: RouterPatch, by: By) -> Reply<Patched> {
-        self.write(Urgency::Now, move |engine| engine.patch_router(&id, &patch, &by))
+        self.write(Urgency::Now, move |engine| engine.patch_router(&id, &patch, &by), UndeliveredPatch::deliver)
     }
 
     fn delete_router(&self, id: RouterId, by: By) -> Reply<RouterView> {
-        self.write(Urgency::Now, move |engine| engine.delete_router(&id, &by))
+        self.write(Urgency::Now, move |engine| engine.delete_router(&id, &by), |done, _| done)
     }
 
     fn note_hello(&self, id: RouterId, seen: Seen) -> Reply<()> {
-        self.write(Urgency::Step(id.clone()), move |engine| engine.note_hello(&id, &seen))
+        self.write(Urgency::Step(id.clone()), move |engine| engine.note_hello(&id, &seen), |done, _| done)
     }
 
     fn put_admin(&self, admin: Admin, by: By) -> Reply<()> {
-        self.write(Urgency::Now, move |engine| engine.put_admin(&admin, &by))
+        self.write(Urgency::Now, move |engine| engine.put_admin(&admin, &by), |done, _| done)
     }
 
     fn delete_admin(&self, name: String, by: By) -> Reply<()> {
-        self.write(Urgency::Now, move |engine| engine.delete_admin(&name, &by))
+        self.write(Urgency::Now, move |engine| engine.delete_admin(&name, &by), |done, _| done)
     }
 
     fn set_campaign(&self, campaign: Option<Campaign>, by: By) -> Reply<()> {
-        self.write(Urgency::Now, move |engine| engine.set_campaign(campaign, &by))
+        self.write(Urgency::Now, move |engine| engine.set_campaign(campaign, &by), |done, _| done)
     }
 
     fn heartbeat(&self, at: UnixTime) -> Reply<Option<UnixTime>> {
-        self.write(Urgency::Now, move |engine| engine.heartbeat(at))
+        self.write(Urgency::Now, move |engine| engine.heartbeat(at), |done, _| done)
     }
 
     fn router(&self, id: RouterId) -> Reply<Option<RouterView>> {

@@ -7,8 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::issuance::{Answer, Audit, Campaign, Input, IssuancePolicy, LeafSeq, Outcome, Record, Standing};
-use lifecycle::{RouterId, UnixTime, Uptime};
+use std::convert::Infallible;
+
+use lifecycle::issuance::{Answer, Audit, Campaign, Commit, Input, IssuancePolicy, LeafSeq, Outcome, Record, Standing};
+use lifecycle::{Durable, Held, RouterId, UnixTime, Uptime};
 use serde_json::{Value, json};
 
 use super::entry::{
@@ -49,6 +51,63 @@ pub(super) struct Ran<T> {
     pub(super) held: bool,
     /// It failed after it wrote: the transaction is in doubt and must be undone.
     pub(super) spoiled: bool,
+}
+
+/// What a step says: at once where it changes nothing, otherwise held until its commit is durable.
+#[derive(Debug)]
+enum Said {
+    Free(Answer),
+    Held(Held<Answer>),
+}
+
+impl Said {
+    /// What an outcome wants committed, and what it says then.
+    fn of(outcome: Outcome) -> (Option<Commit>, Self) {
+        if outcome.barrier().is_none() {
+            let Ok(answer) = outcome.settle(|_| Ok::<(), Infallible>(()));
+            return (None, Self::Free(answer));
+        }
+        let (commit, held) = outcome.split();
+        (commit, Self::Held(held))
+    }
+
+    fn release(self, proof: Durable) -> Answer {
+        match self {
+            Self::Free(answer) => answer,
+            Self::Held(held) => held.release(proof),
+        }
+    }
+}
+
+/// An [`Answered`] whose transaction is still open.
+#[derive(Debug)]
+pub(super) struct Undelivered {
+    said: Said,
+    record: Arc<Record>,
+    chains: Option<(LeafSeq, Chains)>,
+    changed: bool,
+}
+
+impl Undelivered {
+    pub(super) fn deliver(self, proof: Durable) -> Answered {
+        let answer = self.said.release(proof);
+        let sent = |(seq, _): &(LeafSeq, Chains)| answer == Answer::Send(*seq);
+        let chains = self.chains.filter(sent).map(|(_, chains)| chains);
+        Answered { answer, record: self.record, chains, changed: self.changed }
+    }
+}
+
+/// A [`Patched`] whose transaction is still open.
+#[derive(Debug)]
+pub(super) struct UndeliveredPatch {
+    said: Said,
+    view: RouterView,
+}
+
+impl UndeliveredPatch {
+    pub(super) fn deliver(self, proof: Durable) -> Patched {
+        Patched { view: self.view, answer: self.said.release(proof) }
+    }
 }
 
 impl<R: Rows> Engine<R> {
@@ -113,65 +172,55 @@ impl<R: Rows> Engine<R> {
         self.rows.append_audit(AuditEntry { seq: 0, router, at, last_at: at, count: 1, actor, event, detail })
     }
 
-    pub(super) fn submit(&mut self, submission: Submission) -> Result<Answered> {
+    pub(super) fn submit(&mut self, submission: Submission) -> Result<Undelivered> {
         self.steps += 1;
         let Submission { router, policy, input, by, attachment } = submission;
         self.op_depends |= self.touched.contains(&router);
         let before = self.rows.cached_record(&router)?.ok_or_else(|| RegisterError::UnknownRouter(router.clone()))?;
         let adopts = matches!(input, Input::Use { .. } | Input::Readmit { .. });
-        let Outcome { record, audit, answer } = before.step(by.now, &policy, input);
-        let chains = match &attachment {
-            Attachment::Chains(chains) => Some(chains),
-            Attachment::Nothing | Attachment::Token(_) => None,
+        let (commit, said) = Said::of(before.step(by.now, &policy, input));
+        let Some(Commit { record, audit }) = commit else {
+            let chains = self.held_chains(&router, &said)?;
+            return Ok(Undelivered { said, record: before, chains, changed: false });
         };
         let Some(after) = record else {
-            if let Some(audit) = audit {
-                self.note_refusal(&router, audit, &by)?;
-            }
-            let chains = self.chains_for(&router, answer, None)?;
-            return Ok(Answered { answer, record: before, chains, changed: false });
+            self.note_refusal(&router, audit, &by)?;
+            return Ok(Undelivered { said, record: before, chains: None, changed: false });
+        };
+        let (chains, token) = match attachment {
+            Attachment::Chains(chains) => (Some(chains), None),
+            Attachment::Token(token) => (None, Some(token)),
+            Attachment::Nothing => (None, None),
         };
         let added = after.leaves.last().map(|leaf| leaf.seq).filter(|seq| *seq > before.last_seq);
         if added.is_some() && chains.is_none() && !adopts {
             return Err(RegisterError::Incomplete { router, missing: "chains" });
         }
         let new_token = after.token.is_some_and(|token| before.token.is_none_or(|held| held.id != token.id));
-        let token = match &attachment {
-            Attachment::Token(token) => Some(token),
-            Attachment::Nothing | Attachment::Chains(_) => None,
-        };
         if new_token && token.is_none() {
             return Err(RegisterError::Incomplete { router, missing: "token text" });
         }
         let after = Arc::new(after);
         self.writing()?;
         self.written_steps += 1;
-        self.rows.put_record(Some(&before), Arc::clone(&after), token.filter(|_| new_token))?;
-        if let (Some(seq), Some(chains)) = (added, chains) {
-            self.rows.put_chains(&router, seq, chains)?;
+        self.rows.put_record(Some(&before), Arc::clone(&after), token.as_ref().filter(|_| new_token))?;
+        let chains = added.zip(chains);
+        if let Some((seq, chains)) = &chains {
+            self.rows.put_chains(&router, *seq, chains)?;
         }
-        if let Some(audit) = audit {
-            let (event, detail) = audit_words(&audit);
-            self.audit(Some(router.clone()), event, detail, &by)?;
-        }
-        let chains = self.chains_for(&router, answer, added.zip(chains))?;
+        let (event, detail) = audit_words(&audit);
+        self.audit(Some(router.clone()), event, detail, &by)?;
         self.touched.insert(router);
-        Ok(Answered { answer, record: after, chains, changed: true })
+        Ok(Undelivered { said, record: after, chains, changed: true })
     }
 
-    fn chains_for(
-        &mut self,
-        router: &RouterId,
-        answer: Answer,
-        fresh: Option<(LeafSeq, &Chains)>,
-    ) -> Result<Option<Chains>> {
-        let Answer::Send(seq) = answer else { return Ok(None) };
-        if let Some((_, chains)) = fresh.filter(|(added, _)| *added == seq) {
-            return Ok(Some(chains.clone()));
-        }
+    /// The chains that an answer which needs no commit sends.
+    fn held_chains(&mut self, router: &RouterId, said: &Said) -> Result<Option<(LeafSeq, Chains)>> {
+        let Said::Free(Answer::Send(seq)) = said else { return Ok(None) };
         self.rows.begin()?;
-        let held = self.rows.reads().chains(router, seq)?;
-        held.map(Some).ok_or_else(|| damaged(router, "the chains of a leaf are missing"))
+        let held = self.rows.reads().chains(router, *seq)?;
+        let chains = held.ok_or_else(|| damaged(router, "the chains of a leaf are missing"))?;
+        Ok(Some((*seq, chains)))
     }
 
     fn note_refusal(&mut self, router: &RouterId, audit: Audit, by: &By) -> Result<()> {
@@ -184,6 +233,8 @@ impl<R: Rows> Engine<R> {
         let (event, detail) = audit_words(&audit);
         let seq = self.audit(Some(router.clone()), event, detail, by)?;
         self.refusals.watch(key, seq, by);
+        // The same again, in this transaction, counts up an entry that is not yet durable.
+        self.touched.insert(router.clone());
         Ok(())
     }
 
@@ -225,7 +276,7 @@ impl<R: Rows> Engine<R> {
         Ok(RouterView { router, record, token: Some(token_text) })
     }
 
-    pub(super) fn patch_router(&mut self, id: &RouterId, patch: &RouterPatch, by: &By) -> Result<Patched> {
+    pub(super) fn patch_router(&mut self, id: &RouterId, patch: &RouterPatch, by: &By) -> Result<UndeliveredPatch> {
         self.reading()?;
         let Some(mut view) = self.rows.reads().view(id)? else {
             return Err(RegisterError::UnknownRouter(id.clone()));
@@ -240,12 +291,11 @@ impl<R: Rows> Engine<R> {
         }
         // Switching on and off depends on no policy.
         let policy = IssuancePolicy::for_leaf_life(Duration::ZERO);
-        let outcome = patch.disabled.map(|off| view.record.step(by.now, &policy, Input::SetDisabled(off)));
-        let (record, audit, answer) =
-            outcome.map_or((None, None, Answer::Done), |Outcome { record, audit, answer }| (record, audit, answer));
+        let outcome = patch.disabled.map(|off| Said::of(view.record.step(by.now, &policy, Input::SetDisabled(off))));
+        let (commit, said) = outcome.unwrap_or((None, Said::Free(Answer::Done)));
         let changed = router != view.router;
-        if !changed && record.is_none() {
-            return Ok(Patched { view, answer });
+        if !changed && commit.is_none() {
+            return Ok(UndeliveredPatch { said, view });
         }
         self.writing()?;
         self.touched.insert(id.clone());
@@ -256,15 +306,15 @@ impl<R: Rows> Engine<R> {
             self.audit(Some(id.clone()), "changed", detail, by)?;
             view.router = router;
         }
-        if let Some(record) = record {
-            self.rows.put_record(Some(&view.record), Arc::new(record.clone()), None)?;
-            view.record = record;
-        }
-        if let Some(audit) = audit {
+        if let Some(Commit { record, audit }) = commit {
+            if let Some(record) = record {
+                self.rows.put_record(Some(&view.record), Arc::new(record.clone()), None)?;
+                view.record = record;
+            }
             let (event, detail) = audit_words(&audit);
             self.audit(Some(id.clone()), event, detail, by)?;
         }
-        Ok(Patched { view, answer })
+        Ok(UndeliveredPatch { said, view })
     }
 
     pub(super) fn delete_router(&mut self, id: &RouterId, by: &By) -> Result<RouterView> {

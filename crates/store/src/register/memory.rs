@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lifecycle::Durable;
 use tokio::sync::oneshot;
 
 use super::Reply;
@@ -147,10 +148,11 @@ impl Shared {
 impl Backend for MemoryRegister {
     type Rows = MemoryRows;
 
-    fn write<T, F>(&self, _: Urgency, op: F) -> Reply<T>
+    fn write<U, T, F>(&self, _: Urgency, op: F, deliver: fn(U, Durable) -> T) -> Reply<T>
     where
+        U: Send + 'static,
         T: Send + 'static,
-        F: FnOnce(&mut Engine<MemoryRows>) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Engine<MemoryRows>) -> Result<U> + Send + 'static,
     {
         let register = self.clone();
         Box::pin(async move {
@@ -159,10 +161,13 @@ impl Backend for MemoryRegister {
                 let mut shared = register.lock();
                 let Ran { result, held, spoiled } = shared.engine.run(op);
                 if !held {
-                    return result;
+                    return result.map(|done| deliver(done, Durable::after_commit()));
                 }
                 let error = if spoiled { result.as_ref().err().cloned() } else { None };
-                shared.waiting.push(Box::new(move |commit: Result<()>| drop(sender.send(commit.and(result)))));
+                shared.waiting.push(Box::new(move |commit: Result<()>| {
+                    let delivered = commit.and(result).map(|done| deliver(done, Durable::after_commit()));
+                    drop(sender.send(delivered));
+                }));
                 if let Some(error) = error {
                     shared.settle(&Err(error));
                 } else if !shared.hold {

@@ -63,12 +63,12 @@ pub(super) trait Rows {
 
 /// Keys of the meta table.
 pub(super) mod meta_key {
-    pub(in super::super) const INSTANCE_ID: &str = "instance_id";
-    pub(in super::super) const CAMPAIGN_ORDERED_AT: &str = "campaign_ordered_at";
-    pub(in super::super) const CAMPAIGN_UNTIL: &str = "campaign_until";
-    pub(in super::super) const RESTORED_FROM: &str = "restored_from";
-    pub(in super::super) const LAST_SEEN_AT: &str = "last_seen_at";
-    pub(in super::super) const TAKEN_AT: &str = "taken_at";
+    pub(crate) const INSTANCE_ID: &str = "instance_id";
+    pub(crate) const CAMPAIGN_ORDERED_AT: &str = "campaign_ordered_at";
+    pub(crate) const CAMPAIGN_UNTIL: &str = "campaign_until";
+    pub(crate) const RESTORED_FROM: &str = "restored_from";
+    pub(crate) const LAST_SEEN_AT: &str = "last_seen_at";
+    pub(crate) const TAKEN_AT: &str = "taken_at";
 }
 
 /// Builds [`Meta`] from the meta table.

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use lifecycle::UnixTime;
+use lifecycle::{Durable, UnixTime};
 use tokio::sync::oneshot;
 
 use super::Reply;
@@ -174,10 +174,11 @@ impl Drop for SqliteRegister {
 impl Backend for SqliteRegister {
     type Rows = SqliteRows;
 
-    fn write<T, F>(&self, urgency: Urgency, op: F) -> Reply<T>
+    fn write<U, T, F>(&self, urgency: Urgency, op: F, deliver: fn(U, Durable) -> T) -> Reply<T>
     where
+        U: Send + 'static,
         T: Send + 'static,
-        F: FnOnce(&mut Engine<SqliteRows>) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Engine<SqliteRows>) -> Result<U> + Send + 'static,
     {
         let queue = Arc::clone(&self.writes);
         Box::pin(async move {
@@ -186,7 +187,10 @@ impl Backend for SqliteRegister {
                 let Ran { result, held, spoiled } = engine.run(op);
                 let spoiled = if spoiled { result.as_ref().err().cloned() } else { None };
                 // The asker may be gone.
-                let release = move |commit: Result<()>| drop(sender.send(commit.and(result)));
+                let release = move |commit: Result<()>| {
+                    let delivered = commit.and(result).map(|done| deliver(done, Durable::after_commit()));
+                    drop(sender.send(delivered));
+                };
                 Done { held, spoiled, release: Box::new(release) }
             };
             queue.push(Job { urgency, work: Box::new(work) }).await?;

@@ -18,7 +18,7 @@ use crate::register::rows::{Reads, Result, damaged, meta_from};
 
 /// Reads through one connection.
 #[derive(Debug)]
-pub(super) struct SqliteReads {
+pub(in crate::register) struct SqliteReads {
     pub(super) connection: Connection,
 }
 

@@ -18,10 +18,13 @@ use crate::register::error::RegisterError;
 /// Tells the asker; given what became of the commit.
 pub(super) type Release = Box<dyn FnOnce(Result<(), RegisterError>) + Send>;
 
+/// Runs inside the transaction.
+type Work = Box<dyn FnOnce(&mut Engine<SqliteRows>) -> Done + Send>;
+
 /// One operation that waits for the writer.
 pub(super) struct Job {
     pub(super) urgency: Urgency,
-    pub(super) work: Box<dyn FnOnce(&mut Engine<SqliteRows>) -> Done + Send>,
+    pub(super) work: Work,
 }
 
 impl fmt::Debug for Job {
@@ -79,6 +82,9 @@ impl Writer {
         let mut next = Some(first);
         while let Some(Job { urgency, work }) = next.take() {
             let done = work(&mut self.engine);
+            // Before the answer: who has it may look at the numbers.
+            self.numbers.steps.store(self.engine.steps, Ordering::Relaxed);
+            self.numbers.written_steps.store(self.engine.written_steps, Ordering::Relaxed);
             if done.held {
                 urgent |= self.pace.note(urgency, Instant::now());
                 held.push(done.release);
@@ -129,8 +135,6 @@ impl Writer {
                 self.engine.rows.rollback();
             }
         }
-        numbers.steps.store(self.engine.steps, Ordering::Relaxed);
-        numbers.written_steps.store(self.engine.written_steps, Ordering::Relaxed);
         self.pace.committed(Instant::now());
         self.engine.settled(outcome.is_ok());
     }

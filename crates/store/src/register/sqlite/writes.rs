@@ -16,7 +16,7 @@ use crate::register::rows::{Reads, Result, Rows, damaged};
 
 /// The writer's rows: its connection, and the records it met lately.
 #[derive(Debug)]
-pub(super) struct SqliteRows {
+pub(in crate::register) struct SqliteRows {
     reads: SqliteReads,
     open: bool,
     cache: Cache,
