@@ -154,12 +154,12 @@ pub struct ApiError {
     /// What to tell it apart by.
     pub code: Code,
     /// What it was this time.
-    pub cause: Option<CauseView>,
+    pub cause: Option<Box<CauseView>>,
     /// How long the caller should wait before it comes back, in seconds (header `retry-after`).
     pub retry_after_s: Option<u64>,
 }
 
-fn text<'a>(code: &Code, cause: &'a Option<CauseView>) -> &'a str {
+fn text<'a>(code: &Code, cause: &'a Option<Box<CauseView>>) -> &'a str {
     let told = cause.as_ref().and_then(|cause| cause.reason.as_deref().or(cause.message.as_deref()));
     told.unwrap_or(code.message())
 }
@@ -179,14 +179,14 @@ impl ApiError {
             reason: None,
             value: None,
         };
-        Self { code, cause: Some(cause), retry_after_s: None }
+        Self { code, cause: Some(Box::new(cause)), retry_after_s: None }
     }
 
     /// An error about one field.
     pub fn field(code: Code, field: &str, reason: impl Into<String>, value: Option<Value>) -> Self {
         let cause =
             CauseView { code: None, message: None, field: Some(field.to_owned()), reason: Some(reason.into()), value };
-        Self { code, cause: Some(cause), retry_after_s: None }
+        Self { code, cause: Some(Box::new(cause)), retry_after_s: None }
     }
 
     /// The same error, telling the caller when to come back.
@@ -208,7 +208,7 @@ impl ApiError {
                 code: self.code.as_str().to_owned(),
                 message: self.code.message().to_owned(),
                 request_id,
-                cause: self.cause,
+                cause: self.cause.map(|cause| *cause),
                 cause_message,
                 args: None,
             },

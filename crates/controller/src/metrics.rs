@@ -1,0 +1,114 @@
+//! What the controller counts. Everything that is not counted but looked at (routers, channels, leaves) is gathered when
+//! the metrics are read, in `web::metrics`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// How something ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum Outcome {
+    Success,
+    Refused,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    outcome: Outcome,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStatus {
+    operation: String,
+    status: u16,
+}
+
+/// The controller's counters. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    enrollments: Family<ByOutcome, Counter>,
+    extensions: Family<ByOutcome, Counter>,
+    confirmations: Family<ByOutcome, Counter>,
+    admissions: Family<ByReason, Counter>,
+    logins: Family<ByOutcome, Counter>,
+    requests: Family<ByStatus, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("exuvia_controller");
+        let enrollments = Family::default();
+        registry.register("enrollments", "Enrollment requests answered", Family::clone(&enrollments));
+        let extensions = Family::default();
+        registry.register(
+            "extensions",
+            "Certificate extension requests (20302 and HTTPS) answered",
+            Family::clone(&extensions),
+        );
+        let confirmations = Family::default();
+        registry.register("confirmations", "Certificate confirmations (20303) answered", Family::clone(&confirmations));
+        let admissions = Family::default();
+        registry.register("admissions", "Control connections judged", Family::clone(&admissions));
+        let logins = Family::default();
+        registry.register("logins", "Attempts to begin a session", Family::clone(&logins));
+        let requests = Family::default();
+        registry.register("http_requests", "REST requests answered", Family::clone(&requests));
+        Self(Arc::new(Inner { registry, enrollments, extensions, confirmations, admissions, logins, requests }))
+    }
+}
+
+impl Metrics {
+    /// An enrollment was answered.
+    pub fn enrollment(&self, outcome: Outcome) {
+        self.0.enrollments.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// A 20302, or its form over HTTPS, was answered.
+    pub fn extension(&self, outcome: Outcome) {
+        self.0.extensions.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// A 20303 was answered.
+    pub fn confirmation(&self, outcome: Outcome) {
+        self.0.confirmations.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// A control connection was judged. `reason` is one of a few fixed texts, never something a peer said.
+    pub fn admission(&self, outcome: Outcome, reason: &'static str) {
+        self.0.admissions.get_or_create(&ByReason { outcome, reason: reason.to_owned() }).inc();
+    }
+
+    pub(crate) fn login(&self, outcome: Outcome) {
+        self.0.logins.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    pub(crate) fn request(&self, operation: String, status: u16) {
+        self.0.requests.get_or_create(&ByStatus { operation, status }).inc();
+    }
+
+    /// The counters as OpenMetrics text, without the closing line.
+    pub(crate) fn encode(&self, out: &mut String) -> fmt::Result {
+        prometheus_client::encoding::text::encode_registry(out, &self.0.registry)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}

@@ -1,0 +1,9 @@
+//! The REST interfaces through the real router, with a real register on disk and real certificates.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod enrollment;
+mod management;
+mod native;
+mod observation;
+mod world;
