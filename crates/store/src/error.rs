@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lifecycle::GenerationNumber;
+use lifecycle::renewal::StorageTrouble;
 
 use crate::disk::{Operation, StorageError};
 
@@ -100,6 +101,17 @@ impl StoreError {
     /// May we not write here?
     pub fn is_read_only(&self) -> bool {
         matches!(self, Self::Newer { .. }) || self.storage().is_some_and(StorageError::is_read_only)
+    }
+
+    /// What the router's machine makes of it.
+    pub fn trouble(&self) -> StorageTrouble {
+        if self.is_full() {
+            StorageTrouble::Full
+        } else if self.is_read_only() {
+            StorageTrouble::ReadOnly
+        } else {
+            StorageTrouble::Broken
+        }
     }
 
     /// What the operator can do about it.

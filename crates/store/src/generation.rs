@@ -130,7 +130,8 @@ impl<D: Disk> IdentityStore<D> {
     /// Nothing names the generation yet: [`Self::commit`] a manifest with the attempt before 20302 leaves.
     ///
     /// # Errors
-    /// Whatever the disk says (a full or read-only one is ordinary here); what was made has been unlinked again as far as the disk allowed.
+    /// Whatever the disk says (a full or read-only one is ordinary here); what was made has been unlinked again as far as the disk
+    /// allowed, and the number is given up.
     pub fn prepare(
         &mut self,
         number: GenerationNumber,
@@ -160,8 +161,8 @@ impl<D: Disk> IdentityStore<D> {
         let made = self.fill_prepared(&generations, number, keys, reservation);
         if let Err(error) = made {
             self.unmake(&generations, number);
+            self.memory.given_up.insert(number);
             if condemns(&error) {
-                self.memory.given_up.insert(number);
                 return Err(StoreError::Condemned { number, source: error });
             }
             return Err(error.into());

@@ -17,7 +17,7 @@ use lifecycle::{Digest, GenerationNumber};
 pub use self::load::{Damaged, Intact, LeafFacts, Loaded, ManifestFound, Newer, Prepared};
 pub use self::place::state_folder;
 pub use self::sweep::{Spared, SweepReport};
-use crate::disk::{Disk, Errno, Operation, StorageError};
+use crate::disk::{Disk, Errno, Operation, SimDisk, StorageError};
 use crate::error::{Refusal, StoreError};
 use crate::format;
 
@@ -77,6 +77,19 @@ pub(crate) struct Memory {
     temporaries: u32,
 }
 
+/// A simulated world that forks takes its stores along, locks and all.
+impl Clone for IdentityStore<SimDisk> {
+    fn clone(&self) -> Self {
+        Self {
+            disk: self.disk.clone(),
+            path: self.path.clone(),
+            state: self.state,
+            lock: self.lock,
+            memory: self.memory.clone(),
+        }
+    }
+}
+
 /// A router's identity on a disk.
 ///
 /// Calls block; on a real disk they belong on a blocking thread.
@@ -86,7 +99,6 @@ pub struct IdentityStore<D: Disk> {
     pub(crate) path: PathBuf,
     /// `None` while the folder does not exist and cannot be made.
     state: Option<D::Folder>,
-    missing: Option<StorageError>,
     lock: Option<D::Lock>,
     pub(crate) memory: Memory,
 }
@@ -101,11 +113,11 @@ impl<D: Disk> IdentityStore<D> {
     /// [`StoreError::Busy`] if another process has the lock: wait, and try again with the disk that is handed back.
     pub fn open(mut disk: D, path: &Path, holder: &str) -> Result<(Self, Vec<Notice>), (StoreError, D)> {
         let mut notices = Vec::new();
-        let (state, missing) = match place::open_or_make(&mut disk, path) {
-            Ok(folder) => (Some(folder), None),
+        let state = match place::open_or_make(&mut disk, path) {
+            Ok(folder) => Some(folder),
             Err(error) if error.operation == Operation::MakeFolder || error.operation == Operation::SyncFolder => {
-                notices.push(Notice::CannotMake(error.clone()));
-                (None, Some(error))
+                notices.push(Notice::CannotMake(error));
+                None
             }
             Err(error) => return Err((error.into(), disk)),
         };
@@ -132,7 +144,7 @@ impl<D: Disk> IdentityStore<D> {
             given_up: BTreeSet::new(),
             temporaries: 0,
         };
-        let mut store = Self { disk, path: path.to_owned(), state, missing, lock, memory };
+        let mut store = Self { disk, path: path.to_owned(), state, lock, memory };
         store.write_holder(holder);
         Ok((store, notices))
     }
@@ -330,7 +342,6 @@ impl<D: Disk> IdentityStore<D> {
             Err(error) if matches!(error.errno, Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error),
         }
-        self.missing = None;
         self.state = Some(folder.clone());
         Ok(folder)
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use lifecycle::renewal::Storage;
+
 use crate::disk::{Disk, Errno, FileSystem, FileSystemKind, Kind};
 use crate::identity::{FILE_MODE, IdentityStore};
 use crate::projection::device_of;
@@ -53,6 +55,16 @@ impl StorageMode {
     /// May a renewal begin?
     pub fn can_renew(&self) -> bool {
         *self == Self::Writable
+    }
+
+    /// What the router's machine makes of it.
+    pub fn storage(&self) -> Storage {
+        match self {
+            Self::Writable => Storage::Writable,
+            Self::ReadOnly(_) => Storage::ReadOnly,
+            Self::Volatile(_) => Storage::Volatile,
+            Self::ExternallyManaged { .. } => Storage::ExternallyManaged,
+        }
     }
 
     /// One word for metrics and JSON.

@@ -1,6 +1,6 @@
 //! Absent, intact and damaged are different answers; damage is reported and never guessed away; the store refuses what breaks its order.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 #[path = "scene/rig.rs"]
 mod rig;

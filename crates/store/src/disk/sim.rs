@@ -27,7 +27,7 @@ pub enum Fault {
     Half(Errno),
     /// It takes effect and fails all the same: the answer was lost.
     DoneBut(Errno),
-    /// The machine stops before it. It and everything after it fails until [`SimDisk::crash`].
+    /// The machine stops before it. It and everything after it fails until [`SimDisk::after_crash`].
     Crash,
 }
 

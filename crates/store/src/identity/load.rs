@@ -155,7 +155,8 @@ impl<D: Disk> IdentityStore<D> {
             Err(errno) => Err(FileDamage::Unreadable(errno)),
         };
         let numbers = self.numbers_on_disk()?;
-        let seen = numbers.iter().copied().max().unwrap_or_default();
+        // Numbers that this process gave up are gone from the disk, and never used again all the same.
+        let seen = numbers.iter().chain(&self.memory.given_up).copied().max().unwrap_or_default();
         match read {
             Err(FileDamage::Missing) if numbers.is_empty() => {
                 self.memory.knowledge = Knowledge::Absent;
@@ -165,7 +166,7 @@ impl<D: Disk> IdentityStore<D> {
                 manifest.last_number = manifest.last_number.max(seen);
                 Ok(self.load_named(manifest))
             }
-            Err(found) => Ok(self.load_found(found, &numbers, &mut facts)),
+            Err(found) => Ok(self.load_found(found, &numbers, seen, &mut facts)),
         }
     }
 
@@ -208,6 +209,7 @@ impl<D: Disk> IdentityStore<D> {
         &mut self,
         found: FileDamage,
         numbers: &[GenerationNumber],
+        last_number: GenerationNumber,
         facts: &mut dyn FnMut(GenerationNumber, &GenerationFiles) -> Option<LeafFacts>,
     ) -> Loaded {
         let mut damage = vec![Damage { path: self.path.join(MANIFEST), found }];
@@ -228,7 +230,6 @@ impl<D: Disk> IdentityStore<D> {
             }
         }
         found_whole.reverse();
-        let last_number = numbers.iter().copied().max().unwrap_or_default();
         let candidates = found_whole.iter().map(|(generation, leaves)| rebuilt(generation, leaves)).collect();
         let generations: Vec<Generation> = found_whole.into_iter().map(|(generation, _)| generation).collect();
         let manifest = Manifest { candidates, last_number, attempt: None, projection: None };
