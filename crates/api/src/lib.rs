@@ -22,8 +22,8 @@ pub mod ziti;
 
 pub use error::{ApiError, Code};
 pub use routes::{
-    Access, Answer, CLIENT_BASE, FABRIC_BASE, MANAGEMENT_BASE, Method, NATIVE_BASE, Operation, Parameter, ROUTES,
-    Route, SchemaOf, find, route,
+    Access, Answer, CLIENT_BASE, MANAGEMENT_BASE, Method, NATIVE_BASE, Operation, Parameter, ROUTES, Route, SchemaOf,
+    find, route,
 };
 pub use schema::{Described, Schemas};
 pub use secret::Secret;

@@ -56,7 +56,7 @@ words! {
         Used = "used",
     }
 
-    /// What happened.
+    /// What happened. Where the audit trail has a word for it, it is the same word.
     EventKind {
         /// A router was made.
         Created = "created",
@@ -71,15 +71,15 @@ words! {
         /// A router said that it has its newest leaf.
         Confirmed = "confirmed",
         /// A leaf was presented for the first time.
-        FirstUse = "first_use",
+        FirstUse = "first-use",
         /// A leaf that the restored register did not know was presented and believed.
-        ReadmittedAfterRestore = "readmitted_after_restore",
+        ReadmittedAfterRestore = "readmitted-after-restore",
         /// A leaf was refused.
-        Refused = "refused",
+        Refused = "admission-refused",
         /// An extension was refused.
-        RequestRefused = "request_refused",
+        RequestRefused = "extension-refused",
         /// An operator asked for a new enrollment.
-        ReEnrolled = "re_enrolled",
+        ReEnrolled = "re-enrolled",
         /// An operator withdrew the router's identity.
         Revoked = "revoked",
         /// An operator switched the router off.

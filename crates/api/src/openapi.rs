@@ -45,9 +45,8 @@ pub fn document_text() -> String {
 }
 
 fn operation(row: &Route, schemas: &mut Schemas) -> Value {
-    let name = format!("{:?}", row.operation);
     let mut out = json!({
-        "operationId": format!("{}{}", name.get(..1).unwrap_or_default().to_ascii_lowercase(), name.get(1..).unwrap_or_default()),
+        "operationId": row.operation.id(),
         "summary": row.summary,
         "tags": [tag(row)],
         "responses": responses(row, schemas),

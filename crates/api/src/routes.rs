@@ -12,8 +12,6 @@ use crate::ziti::*;
 pub const CLIENT_BASE: &str = "/edge/client/v1";
 /// Base path of OpenZiti's management interface.
 pub const MANAGEMENT_BASE: &str = "/edge/management/v1";
-/// Base path of OpenZiti's fabric interface.
-pub const FABRIC_BASE: &str = "/fabric/v1";
 /// Base path of Exuvia's own interface.
 pub const NATIVE_BASE: &str = "/api/v1";
 
@@ -169,6 +167,13 @@ macro_rules! routes {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Operation { $( #[doc = $summary] $operation, )* }
 
+        impl Operation {
+            /// Its name in the OpenAPI document and in metrics.
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$operation => stringify!($operation)),* }
+            }
+        }
+
         /// One row per operation, in the order of [`Operation`].
         pub const ROUTES: &[Route] = &[$( Route {
             operation: Operation::$operation,
@@ -279,6 +284,8 @@ routes! {
         "Have the whole fleet re-key within a time", body CampaignRequest, => Answer::One(CampaignView::schema), errors &[CouldNotValidate, InvalidField];
     CurrentCampaign: Get "/api/v1/campaigns/current", Session,
         "Show the re-key in force", => Answer::One(CampaignView::schema), errors &[NotFound];
+    EndCampaign: Delete "/api/v1/campaigns/current", Session,
+        "End the re-key in force; routers that were told already may still renew", => Answer::One(Empty::schema);
     Events: Get "/api/v1/events", Session,
         "Follow what happens, as server-sent events",
         query &[optional("router", "only this router's")],

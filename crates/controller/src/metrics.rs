@@ -1,21 +1,33 @@
 //! What the controller counts. Everything that is not counted but looked at (routers, channels, leaves) is gathered when
 //! the metrics are read, in `web::metrics`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 /// How something ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(missing_docs, reason = "the words say it")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
+    /// As asked.
     Success,
+    /// The asker is at fault, or may not.
     Refused,
+    /// We are at fault, or our disk.
     Failed,
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,12 +38,12 @@ struct ByOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     outcome: Outcome,
-    reason: String,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByStatus {
-    operation: String,
+    operation: &'static str,
     status: u16,
 }
 
@@ -90,14 +102,14 @@ impl Metrics {
 
     /// A control connection was judged. `reason` is one of a few fixed texts, never something a peer said.
     pub fn admission(&self, outcome: Outcome, reason: &'static str) {
-        self.0.admissions.get_or_create(&ByReason { outcome, reason: reason.to_owned() }).inc();
+        self.0.admissions.get_or_create(&ByReason { outcome, reason }).inc();
     }
 
     pub(crate) fn login(&self, outcome: Outcome) {
         self.0.logins.get_or_create(&ByOutcome { outcome }).inc();
     }
 
-    pub(crate) fn request(&self, operation: String, status: u16) {
+    pub(crate) fn request(&self, operation: &'static str, status: u16) {
         self.0.requests.get_or_create(&ByStatus { operation, status }).inc();
     }
 

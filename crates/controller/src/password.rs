@@ -68,11 +68,11 @@ pub fn matches(password: &str, hash: &str) -> bool {
 
 /// Spends the time of [`matches`] for a name that does not exist, so that the two cannot be told apart.
 pub fn waste_time(password: &str) {
-    // Fixed salt and default cost; the result is thrown away.
-    const NOBODY: &str =
-        "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm8$RdescudvJCsgt3ub+b4dWRWJTmaasBwL8pTOBGZyEHs";
     matches(password, NOBODY);
 }
+
+/// Nobody's hash, of the cost of [`hash`].
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm8$RdescudvJCsgt3ub+b4dWRWJTmaasBwL8pTOBGZyEHs";
 
 /// The parameters that OWASP recommends first: 19 MiB, two passes. A stored hash brings its own.
 fn argon2() -> Argon2<'static> {
@@ -81,7 +81,7 @@ fn argon2() -> Argon2<'static> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PasswordError, hash, matches};
+    use super::{NOBODY, PasswordError, PasswordHash, hash, matches};
 
     #[test]
     fn only_the_password_matches_its_hash() {
@@ -91,6 +91,18 @@ mod tests {
         assert!(!matches("correct horsf", &one));
         assert!(!matches("correct horse", "plain text"));
         assert_ne!(one, hash("correct horse").unwrap(), "salts differ");
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_costs_as_much_as_one_that_does() {
+        let nobody = PasswordHash::new(NOBODY).unwrap();
+        let somebody = hash("correct horse").unwrap();
+        let somebody = PasswordHash::new(&somebody).unwrap();
+        assert_eq!(
+            (nobody.algorithm, nobody.version, &nobody.params),
+            (somebody.algorithm, somebody.version, &somebody.params)
+        );
+        assert!(nobody.hash.is_some() && nobody.salt.is_some());
     }
 
     #[test]

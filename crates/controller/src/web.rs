@@ -26,6 +26,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use http::{StatusCode, Uri, header};
 use lifecycle::Uptime;
+use net::http::HttpService;
 use net::stop::StopSignal;
 use store::register::Register;
 use tokio::sync::Semaphore;
@@ -93,6 +94,11 @@ impl fmt::Debug for Web {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Web")
     }
+}
+
+/// The REST interfaces as [`net`] serves them.
+pub fn service(parts: WebParts) -> HttpService {
+    HttpService::tower(app(parts))
 }
 
 /// The REST interfaces as a service. Requests may carry [`net::http::Remote`] and `Arc<`[`net::peer::PeerCertificates`]`>`
@@ -171,14 +177,14 @@ async fn serve(web: Web, row: &'static Route, id: Option<String>, request: Reque
     // Boxed: handlers differ much in size, and this one is alive for every request.
     let result = Box::pin(answer(&web, row, id, request)).await;
     if let Err(error) = &result {
-        let operation = tracing::field::debug(row.operation);
+        let operation = row.operation.id();
         match error.code.status() {
             500.. => tracing::error!(request_id, operation, %error, "a request failed"),
             _ => tracing::debug!(request_id, operation, %error, "a request was refused"),
         }
     }
     let response = reply::finish(result, &request_id);
-    web.metrics.request(format!("{:?}", row.operation), response.status().as_u16());
+    web.metrics.request(row.operation.id(), response.status().as_u16());
     response
 }
 
@@ -247,6 +253,7 @@ async fn run(call: Call) -> Result<Response, ApiError> {
         Operation::RouterAudit => native::audit(call).await,
         Operation::Pipeline => native::pipeline(call).await,
         Operation::StartCampaign => native::start_campaign(call).await,
+        Operation::EndCampaign => native::end_campaign(call).await,
         Operation::CurrentCampaign => native::current_campaign(call).await,
         Operation::Events => Ok(stream::events(&call)),
 

@@ -202,3 +202,9 @@ pub(super) async fn current_campaign(call: Call) -> Result<Response, ApiError> {
     let none = || ApiError::because(Code::NotFound, "no re-key of the fleet is in force");
     reply::one(campaign_view(&survey, 0).ok_or_else(none)?)
 }
+
+pub(super) async fn end_campaign(call: Call) -> Result<Response, ApiError> {
+    call.web.register.set_campaign(None, call.by()).await.map_err(of_register)?;
+    call.web.0.surveyor.forget().await;
+    reply::done()
+}

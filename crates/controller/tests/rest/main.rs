@@ -6,4 +6,5 @@ mod enrollment;
 mod management;
 mod native;
 mod observation;
+mod tls;
 mod world;

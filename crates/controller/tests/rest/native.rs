@@ -161,6 +161,8 @@ async fn a_campaign_is_announced_and_its_end_can_be_seen() {
     world.use_leaf(&id, &newer.chains.client_pem).await;
     world.advance(Duration::from_secs(10));
     assert_eq!(admin.get("/api/v1/campaigns/current").await.data()["outstanding"], 0);
+    admin.call("DELETE", "/api/v1/campaigns/current", None).await.data();
+    assert_eq!(admin.get("/api/v1/campaigns/current").await.code().0, 404);
     let endless = admin.call("POST", "/api/v1/campaigns", Some(json!({ "within_s": 1_000_000_000 }))).await;
     assert_eq!(endless.code(), (400, "INVALID_FIELD".to_owned()));
 }

@@ -14,7 +14,7 @@ async fn metrics_are_openmetrics_with_counts_and_states() {
     let answer = world.get("/metrics").await;
     assert_eq!(answer.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     for line in [
-        "exuvia_controller_enrollments_total{outcome=\"Success\"} 1",
+        "exuvia_controller_enrollments_total{outcome=\"success\"} 1",
         "exuvia_controller_routers{progress=\"steady\"} 1",
         "exuvia_controller_routers{progress=\"lapsed\"} 0",
         "exuvia_controller_lowest_lockout_seconds 7776000",

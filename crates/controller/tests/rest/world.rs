@@ -18,7 +18,8 @@ use controller::web::{Readiness, WebParts, app};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use lifecycle::issuance::{Campaign, Input, IssuancePolicy, Window};
-use lifecycle::{Now, RouterId, UnixTime, Uptime};
+use lifecycle::{GenerationNumber, Now, RouterId, UnixTime, Uptime};
+use net::credentials::{CredentialParts, Credentials};
 use net::peer::PeerCertificates;
 use net::stop::Stop;
 use pki::{Certificate, Chain, Issuer, KeyKind, PrivateKey, Profile, Sans, Subject, TrustBundle, Validity};
@@ -71,6 +72,7 @@ pub(crate) struct World {
     pub(crate) readiness: Readiness,
     pub(crate) enroller: Enroller,
     pub(crate) api_leaf: Certificate,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) bundle: TrustBundle,
     pub(crate) stop: Stop,
     clock_ms: Arc<AtomicI64>,
@@ -142,11 +144,27 @@ impl World {
         let begin = UnixTime::from_s(BEGINNING_S);
         let validity =
             |life| Validity { not_before: begin.minus(days(1)), not_after: begin.plus(life), issuer_ends_soon: None };
-        let root = pki::new_root("test root", key(), &validity(days(7000))).unwrap();
+        // What a TLS client judges by the machine's own clock holds for as long as anybody may run this.
+        let always = Validity {
+            not_before: UnixTime::from_s(1_600_000_000),
+            not_after: UnixTime::from_s(4_000_000_000),
+            issuer_ends_soon: None,
+        };
+        let root = pki::new_root("test root", key(), &always).unwrap();
         let issuer = pki::new_intermediate(&root, "test signer", key(), &validity(issuer_life)).unwrap();
         let bundle = TrustBundle::new([root.certificate().clone(), issuer.certificate().clone()]).unwrap();
         let api_key = key();
-        let api_leaf = api_leaf(&root, &api_key, &validity(days(365)));
+        let api_chain = api_chain(&root, &api_key, &always);
+        let api_leaf = api_chain.leaf().clone();
+        let credentials = Credentials::new(CredentialParts {
+            generation: GenerationNumber(1),
+            client: &api_chain,
+            client_key: &api_key,
+            server: &api_chain,
+            server_key: &api_key,
+            bundle: &bundle,
+        });
+        let credentials = Arc::new(credentials.unwrap());
 
         let clock_ms = Arc::new(AtomicI64::new(0));
         let told = Arc::clone(&clock_ms);
@@ -187,7 +205,20 @@ impl World {
             session_idle: Duration::from_secs(30 * 60),
             stop: stop_signal,
         });
-        Self { app, register, fleet, readiness, enroller, api_leaf, bundle, stop, clock_ms, clock, _folder: folder }
+        Self {
+            app,
+            register,
+            fleet,
+            readiness,
+            enroller,
+            api_leaf,
+            credentials,
+            bundle,
+            stop,
+            clock_ms,
+            clock,
+            _folder: folder,
+        }
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -296,10 +327,11 @@ pub(crate) fn presented(chain_pem: &str) -> Arc<PeerCertificates> {
     Arc::new(PeerCertificates::from_presented(Some(&chain.to_rustls())).unwrap())
 }
 
-fn api_leaf(root: &Issuer, key: &PrivateKey, validity: &Validity) -> Certificate {
+fn api_chain(root: &Issuer, key: &PrivateKey, validity: &Validity) -> Chain {
     let subject = Subject::common_name("ctrl.example.com").unwrap();
-    let sans = Sans { dns: vec!["ctrl.example.com".to_owned()], ..Sans::default() };
-    root.issue_for(key.public(), &subject, &sans, Profile::Server, validity).unwrap().leaf().clone()
+    let sans =
+        Sans { dns: vec!["ctrl.example.com".to_owned()], ips: vec!["127.0.0.1".parse().unwrap()], ..Sans::default() };
+    root.issue_for(key.public(), &subject, &sans, Profile::Server, validity).unwrap()
 }
 
 /// Hashed as cheaply as argon2 allows: what is tested is not argon2.
