@@ -66,7 +66,7 @@ pub fn matches(password: &str, hash: &str) -> bool {
         && PasswordHash::new(hash).is_ok_and(|hash| argon2().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
-/// Spends the time of [`matches`] for a name that does not exist, so that the two cannot be told apart.
+/// Spends the time of [`matches()`] for a name that does not exist, so that the two cannot be told apart.
 pub fn waste_time(password: &str) {
     matches(password, NOBODY);
 }

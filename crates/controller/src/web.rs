@@ -1,7 +1,7 @@
 //! The REST interfaces: OpenZiti's enrollment and management as far as routers need them, and Exuvia's own.
 //!
 //! Start at [`app`]: it takes every row of [`api::ROUTES`], proves the caller, reads the body within its cap, and hands a
-//! [`Call`] to [`run`], which matches on [`Operation`]; a row that nobody serves does not compile. Handlers are thin: they
+//! `Call` to `run`, which matches on [`Operation`]; a row that nobody serves does not compile. Handlers are thin: they
 //! ask the register, the enroller and the fleet, and put the answer into views.
 
 mod call;

@@ -3,6 +3,7 @@
 
 mod access;
 mod enrollment;
+mod full_disk;
 mod management;
 mod native;
 mod observation;

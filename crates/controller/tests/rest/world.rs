@@ -77,7 +77,7 @@ pub(crate) struct World {
     pub(crate) stop: Stop,
     clock_ms: Arc<AtomicI64>,
     clock: Clock,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 pub(crate) struct Answer {
@@ -141,6 +141,14 @@ impl World {
 
     /// With an issuer that lives for `issuer_life`.
     pub(crate) async fn with(sans: SanPolicy, issuer_life: Duration) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = UnixTime::from_s(BEGINNING_S);
+        let register = SqliteRegister::create(&folder.path().join("register.db"), "test", begin).unwrap();
+        Self { _folder: Some(folder), ..Self::on(Arc::new(register), sans, issuer_life).await }
+    }
+
+    /// On a register at hand.
+    pub(crate) async fn on(register: Arc<dyn Register>, sans: SanPolicy, issuer_life: Duration) -> Self {
         let begin = UnixTime::from_s(BEGINNING_S);
         let validity =
             |life| Validity { not_before: begin.minus(days(1)), not_after: begin.plus(life), issuer_ends_soon: None };
@@ -175,9 +183,6 @@ impl World {
                 uptime: Uptime::from_ms(u64::try_from(ms).unwrap() + 1_000_000),
             }
         });
-        let folder = tempfile::tempdir().unwrap();
-        let register: Arc<dyn Register> =
-            Arc::new(SqliteRegister::create(&folder.path().join("register.db"), "test", begin).unwrap());
         register.put_admin(admin(begin), By::controller(clock.now())).await.unwrap();
 
         let policy = IssuancePolicy::for_leaf_life(LEAF_LIFE);
@@ -217,7 +222,7 @@ impl World {
             stop,
             clock_ms,
             clock,
-            _folder: folder,
+            _folder: None,
         }
     }
 
