@@ -1,0 +1,383 @@
+//! The loop of the router daemon.
+//!
+//! ```text
+//!   control channels ─┐
+//!   admin socket ─────┼─▶ Incoming ─▶ Input ─▶ Renewal::step ─▶ barrier ─▶ Custody::commit ─▶ effects ─▶ lines, TLS, disk, log
+//!   timers ───────────┘                                          (settle)
+//! ```
+//!
+//! One `select!`, one [`Input`], one `step`, one `settle`. Nothing here looks at certificates to decide anything: what happens
+//! next is [`lifecycle::renewal`]'s business, what a barrier means on the disk is [`crate::commit`]'s.
+
+mod effects;
+mod enrolling;
+mod hearing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::policy::Policy;
+use lifecycle::renewal::{Barrier, Effect, Input, Renewal, RouterStep, Storage};
+use lifecycle::{ControllerId, RouterId, Uptime, recovery};
+use net::credentials::CredentialsSlot;
+use net::stop::StopSignal;
+use pki::Sans;
+use store::mode::StorageMode;
+use tokio::sync::{mpsc, watch};
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::admin::Ask;
+use crate::clock;
+use crate::commit::{CommitError, Custody, chain_text, must_reload};
+use crate::config::RouterKind;
+use crate::control::{Directory, Lines, Peer, Report};
+use crate::enroll::EnrollmentNews;
+use crate::events::{EventKind, EventLine, EventStream, barrier_name};
+use crate::metrics::Metrics;
+use crate::paths::ConfiguredPaths;
+use crate::status::{AttemptOutcome, StatusView};
+
+/// Messages that may wait for the driver.
+pub(crate) const INCOMING: usize = 64;
+/// How often the configured paths are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How often it is found out anew what the storage is good for.
+const MODE_EVERY: Duration = Duration::from_secs(60);
+/// The machine is never asked again sooner than this without an event.
+const LEAST_WAKE: Duration = Duration::from_millis(2);
+/// Time for the last frames when the process ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Everything that reaches the driver from outside. Closed: a new source is a new variant.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A control channel has something to say.
+    Control {
+        /// Whose.
+        controller: ControllerId,
+        /// What.
+        report: Report,
+    },
+    /// Somebody on this machine asks for something.
+    Admin(Ask),
+    /// An enrollment that was handed over got further.
+    Enrollment(EnrollmentNews),
+}
+
+/// What the driver needs to know besides the machine.
+#[derive(Debug)]
+pub struct DriverSettings {
+    /// When to renew.
+    pub policy: Policy,
+    /// Who we are.
+    pub router: RouterId,
+    /// What kind of router the configuration describes.
+    pub kind: RouterKind,
+    /// Names for the CSRs.
+    pub sans: Sans,
+    /// Subject for an enrollment's CSRs.
+    pub csr: crate::config::CsrSettings,
+    /// May the unverified exchange be used where nothing else works?
+    pub allow_unverified: bool,
+    /// Where `identity.cert` is, if in a file: its file system tells what the storage is good for.
+    pub identity_cert: Option<std::path::PathBuf>,
+    /// OpenZiti's data model cache, which an enrollment removes.
+    pub data_model_cache: std::path::PathBuf,
+    /// Was `--extend` given?
+    pub renew_at_start: bool,
+}
+
+/// The parts that a driver is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// See [`DriverSettings`].
+    pub settings: DriverSettings,
+    /// The machine, from the disk.
+    pub renewal: Renewal,
+    /// The store, read.
+    pub custody: Custody,
+    /// What the storage is good for.
+    pub mode: StorageMode,
+    /// Which controllers there are.
+    pub directory: Directory,
+    /// Their lines.
+    pub lines: Lines,
+    /// Where TLS endpoints find the generation to use.
+    pub slot: Arc<CredentialsSlot>,
+    /// The configured paths.
+    pub paths: ConfiguredPaths,
+    /// Where events go.
+    pub events: EventStream,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+    /// Who wants to know how things stand.
+    pub status: watch::Sender<Arc<StatusView>>,
+    /// For tasks that report back.
+    pub sender: mpsc::Sender<Incoming>,
+}
+
+/// Owns the machine.
+#[derive(Debug)]
+pub struct Driver {
+    parts: Parts,
+    /// Inputs that follow from what was just done.
+    queue: VecDeque<Input>,
+    /// Barriers that failed in a row, PREPARE aside, and when the machine may be asked again without an event.
+    mishaps: u32,
+    paused_until: Option<Uptime>,
+    peers: BTreeMap<ControllerId, Peer>,
+    /// Why the last dial failed, by controller.
+    troubles: BTreeMap<ControllerId, String>,
+    last_outcome: Option<AttemptOutcome>,
+    renewals: u64,
+    failed_attempts: u64,
+    last_proof_ms: Option<i64>,
+    enrolling: Option<enrolling::Enrolling>,
+}
+
+impl Driver {
+    /// Ready to run.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            queue: VecDeque::new(),
+            mishaps: 0,
+            paused_until: None,
+            peers: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            last_outcome: None,
+            renewals: 0,
+            failed_attempts: 0,
+            last_proof_ms: None,
+            enrolling: None,
+        }
+    }
+
+    /// Until told to stop; then closes the channels and gives the lock back.
+    pub async fn run(mut self, mut incoming: mpsc::Receiver<Incoming>, mut stop: StopSignal) {
+        self.start();
+        let mut look_at = Instant::now();
+        let mut mode_at = Instant::now() + MODE_EVERY;
+        loop {
+            let wake = self.wake_in();
+            let input = tokio::select! {
+                biased;
+                () = stop.stopped() => break,
+                Some(message) = incoming.recv() => self.hear(message),
+                () = sleep_until(look_at) => {
+                    look_at = Instant::now() + LOOK_EVERY;
+                    self.look()
+                }
+                () = sleep_until(mode_at) => {
+                    mode_at = Instant::now() + MODE_EVERY;
+                    self.look_at_storage()
+                }
+                () = sleep(wake) => Some(Input::Tick),
+            };
+            if let Some(input) = input {
+                self.advance(input);
+            }
+            self.show();
+        }
+        self.tell(EventKind::ShuttingDown {});
+        self.parts.lines.close(FAREWELL).await;
+        self.parts.custody.close();
+    }
+
+    fn start(&mut self) {
+        let controllers = self.parts.directory.contacts();
+        self.parts.lines.know(self.parts.directory.entries());
+        self.advance(Input::Started { controllers });
+        if self.parts.settings.renew_at_start {
+            self.advance(Input::RenewAsked(lifecycle::renewal::Cause::StartFlag));
+        }
+        self.show();
+    }
+
+    /// One input, and whatever follows from it.
+    fn advance(&mut self, input: Input) {
+        self.queue.push_back(input);
+        while let Some(input) = self.queue.pop_front() {
+            let (next, step) = self.parts.renewal.clone().step(clock::now(), input);
+            let prepares = match step.barrier() {
+                Some(Barrier::Prepare { number, .. }) => Some(*number),
+                Some(Barrier::Stage { .. } | Barrier::Import { .. } | Barrier::Manifest(_)) | None => None,
+            };
+            let had_barrier = step.barrier().is_some();
+            match (self.settle(&next, step), prepares) {
+                (Ok(effects), _) => {
+                    self.parts.renewal = next;
+                    if had_barrier {
+                        self.mishaps = 0;
+                    }
+                    for effect in effects {
+                        self.perform(effect);
+                    }
+                }
+                (Err(error), Some(number)) => {
+                    // Nothing was asked for yet, so this is an ordinary input.
+                    self.parts.renewal = next;
+                    if must_reload(&error) {
+                        self.reload();
+                    }
+                    self.queue.push_back(Input::PrepareFailed { number, trouble: error.trouble() });
+                }
+                (Err(error), None) => self.recover(&error),
+            }
+        }
+    }
+
+    /// Passes the barrier, if there is one, and hands out what may follow.
+    fn settle(&mut self, next: &Renewal, step: RouterStep) -> Result<Vec<Effect>, CommitError> {
+        let Some((what, number)) = step.barrier().map(barrier_name) else {
+            return step.settle(|_| Ok(()));
+        };
+        let (what, generation) = (what.to_owned(), number.map(|number| number.0));
+        self.tell_as(next, EventKind::BarrierStarted { what: what.clone(), generation });
+        let began = Instant::now();
+        let custody = &mut self.parts.custody;
+        let settled = block_in_place(|| step.settle(|barrier| custody.commit(barrier)));
+        let took = began.elapsed();
+        self.parts.metrics.committed(&what, took, settled.is_ok());
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let error = settled.as_ref().err().map(|error| format!("{}; {}", chain_text(error), error.hint()));
+        self.tell_as(next, EventKind::BarrierDone { what, generation, is_durable: settled.is_ok(), took_us, error });
+        settled
+    }
+
+    /// After a failed barrier only the disk knows what stands. Process, connections and published credentials stay; lines whose
+    /// channel is open say so when the new machine wants to dial.
+    fn recover(&mut self, error: &CommitError) {
+        self.queue.clear();
+        self.mishaps = self.mishaps.saturating_add(1);
+        let now = clock::now();
+        let life = self.life();
+        let pause = self.parts.settings.policy.backoff(self.mishaps, now.uptime.as_ms(), life);
+        self.paused_until = Some(now.uptime.plus(pause));
+        if let Some(found) = self.reload()
+            && let Some(renewal) = recovery::recover(now, self.parts.settings.policy, found)
+        {
+            self.parts.renewal = renewal;
+            self.queue.push_back(Input::Started { controllers: self.parts.directory.contacts() });
+        }
+        self.tell(EventKind::Recovered { reason: chain_text(error) });
+    }
+
+    /// Reads the disk again. If even that fails the machine goes on with what it knew before the step that failed.
+    fn reload(&mut self) -> Option<recovery::Found> {
+        let storage = storage_of(&self.parts.mode);
+        let custody = &mut self.parts.custody;
+        match block_in_place(|| custody.load(storage)) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                tracing::error!(target: "exuvia::router", cause = %chain_text(&error), "the state folder cannot be read; going on from memory");
+                None
+            }
+        }
+    }
+
+    fn life(&self) -> Duration {
+        let view = self.parts.renewal.view(clock::now());
+        let leaves = view.client.into_iter().chain(view.server);
+        leaves.map(|leaf| leaf.life()).min().unwrap_or(Duration::from_secs(86_400))
+    }
+
+    /// Is the machine left alone for a while, because the disk failed?
+    fn is_paused(&mut self) -> bool {
+        let now = clock::now().uptime;
+        let is_paused = self.enrolling.is_some() || self.paused_until.is_some_and(|until| now < until);
+        if !is_paused {
+            self.paused_until = None;
+        }
+        is_paused
+    }
+
+    fn wake_in(&mut self) -> Duration {
+        let now = clock::now();
+        let wake = self.parts.renewal.wake_in(now).max(LEAST_WAKE);
+        if self.enrolling.is_some() {
+            return wake.max(LOOK_EVERY);
+        }
+        match self.paused_until {
+            Some(until) if now.uptime < until => wake.max(until.since(now.uptime)),
+            Some(_) | None => wake,
+        }
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    pub(crate) fn peer(&self, controller: &ControllerId) -> Option<&Peer> {
+        self.peers.get(controller)
+    }
+
+    pub(crate) fn trouble(&self, controller: &ControllerId) -> Option<&str> {
+        self.troubles.get(controller).map(String::as_str)
+    }
+
+    pub(crate) fn fill_history(&self, view: &mut StatusView) {
+        view.last_attempt = self.last_outcome.clone();
+        view.renewals = self.renewals;
+        view.failed_attempts = self.failed_attempts;
+        view.last_proof_ms = self.last_proof_ms;
+    }
+
+    fn blocked(&self) -> Option<String> {
+        let blocked = self.parts.renewal.view(clock::now()).blocked;
+        blocked.map(|blocked| crate::events::blocked_name(blocked).to_owned())
+    }
+
+    fn tell(&self, what: EventKind) {
+        self.tell_as(&self.parts.renewal, what);
+    }
+
+    fn tell_as(&self, machine: &Renewal, what: EventKind) {
+        self.parts.metrics.count(&what);
+        self.parts.events.tell(EventLine {
+            at_ms: clock::wall().as_ms(),
+            phase: machine.phase().name().as_str().to_owned(),
+            live: machine.live().0,
+            what,
+        });
+    }
+
+    /// Tells everybody who asked how things stand.
+    fn show(&self) {
+        let status = Arc::new(self.status());
+        self.parts.status.send_replace(status);
+    }
+
+    /// Looks whether the configured paths hold what they should.
+    fn look(&mut self) -> Option<Input> {
+        if self.is_paused() {
+            return None;
+        }
+        let Parts { paths, custody, renewal, .. } = &mut self.parts;
+        let (manifest, live) = (renewal.manifest(), renewal.live());
+        let finding = block_in_place(|| paths.look(custody, manifest, live));
+        self.found(finding)
+    }
+
+    /// Looks what the storage is good for by now.
+    fn look_at_storage(&mut self) -> Option<Input> {
+        let cert = self.parts.settings.identity_cert.clone()?;
+        let custody = &mut self.parts.custody;
+        let mode = block_in_place(|| custody.store_mut().detect_mode(&cert));
+        self.parts.metrics.storage(&mode);
+        self.parts.mode = mode;
+        Some(Input::StorageChanged(storage_of(&self.parts.mode)))
+    }
+}
+
+/// What the machine calls a storage mode.
+pub(crate) fn storage_of(mode: &StorageMode) -> Storage {
+    match mode {
+        StorageMode::Writable => Storage::Writable,
+        StorageMode::ReadOnly(_) => Storage::ReadOnly,
+        StorageMode::Volatile(_) => Storage::Volatile,
+        StorageMode::ExternallyManaged { .. } => Storage::ExternallyManaged,
+    }
+}
