@@ -39,7 +39,18 @@ const STEPS: &[Step] = &[
     Step {
         name: "quickstart-faults",
         program: "cargo",
-        arguments: &["run", "--locked", "--release", "--", "quickstart", "--for", "60s", "--leaf-life", "20s", "--faults"],
+        arguments: &[
+            "run",
+            "--locked",
+            "--release",
+            "--",
+            "quickstart",
+            "--for",
+            "60s",
+            "--leaf-life",
+            "20s",
+            "--faults",
+        ],
         environment: &[],
     },
 ];
