@@ -31,7 +31,7 @@ pub use query::{
     AuditEntry, AuditQuery, BackupReport, BackupRequest, Counts, Listed, Metrics, PAGE_MAX, RouterFilter, RouterQuery,
     RouterSort,
 };
-pub use sqlite::{RestoreReport, RestoredRouter, SqliteRegister, Tuning, restore};
+pub use sqlite::{RestoreReport, RestoredRouter, SqliteRegister, Tuning, backup, restore};
 
 /// An answer that is still to come. What was asked is queued when this is first polled, and is done even if this is then
 /// dropped. Needs no particular runtime.

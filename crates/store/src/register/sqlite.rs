@@ -30,7 +30,7 @@ use reads::SqliteReads;
 use writer::{Done, Job, Numbers, Writer};
 use writes::SqliteRows;
 
-pub use copy::{RestoreReport, RestoredRouter, restore};
+pub use copy::{RestoreReport, RestoredRouter, backup, restore};
 
 /// How the writer works. The defaults suit a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +207,7 @@ impl Backend for SqliteRegister {
     }
 
     fn copy(&self, request: BackupRequest) -> Reply<BackupReport> {
-        self.ask(move |reads| copy::backup(&reads.connection, &request))
+        self.ask(move |reads| copy::backup_from(&reads.connection, &request))
     }
 
     fn count(&self) -> Metrics {

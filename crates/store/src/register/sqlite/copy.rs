@@ -7,8 +7,8 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::file::{
-    Lock, beside, check_header, check_integrity, create_private, exists, no_orphaned_log, open_writer, put_in_place,
-    remove_database, sync, sync_folder_of,
+    Lock, beside, check_header, check_integrity, create_private, exists, no_orphaned_log, open_reader, open_writer,
+    put_in_place, remove_database, sync, sync_folder_of,
 };
 use super::migrate::sqlite_error;
 use super::reads::SqliteReads;
@@ -40,8 +40,17 @@ pub struct RestoreReport {
     pub routers: Vec<RestoredRouter>,
 }
 
+/// Copies the register at `path`, whether a controller has it open or not. What that one has committed is in the copy.
+///
+/// # Errors
+/// `Absent`, `Foreign`, `Newer`, `Damaged`, `Exists`, `File`, `ReadFailed`.
+pub fn backup(path: &Path, request: &BackupRequest) -> Result<BackupReport> {
+    check_header(path)?;
+    backup_from(&open_reader(path)?.connection, request)
+}
+
 /// Copies what `connection` sees into a new file, in one read transaction, which blocks no writer.
-pub(super) fn backup(connection: &Connection, request: &BackupRequest) -> Result<BackupReport> {
+pub(super) fn backup_from(connection: &Connection, request: &BackupRequest) -> Result<BackupReport> {
     let BackupRequest { to, taken_at, overwrite } = request;
     if !overwrite && exists(to)? {
         return Err(RegisterError::Exists { path: to.clone() });
