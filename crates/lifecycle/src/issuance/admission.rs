@@ -52,8 +52,9 @@ impl AdmissionRefusal {
     }
 }
 
-/// Signers date leaves back by as much as this, so a leaf from after a backup may be dated before it.
-const BACKDATED_MAX: Duration = Duration::from_secs(60);
+/// Signers date leaves back by as much as this, so a leaf from after a backup may be dated before it. A minute on purpose,
+/// and up to a second because certificates know no parts of one.
+const BACKDATED_MAX: Duration = Duration::from_secs(61);
 
 impl Record {
     pub(super) fn admit(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf) -> Outcome {
