@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use api::native::EventKind;
 use lifecycle::issuance::{
-    Admitted, AdmissionRefusal, Answer, ConfirmRefusal, Epoch, Input, IssuedLeaf, LeafSeq, NamesDigest, RequestRefusal,
+    AdmissionRefusal, Admitted, Answer, ConfirmRefusal, Epoch, Input, IssuedLeaf, LeafSeq, NamesDigest, RequestRefusal,
 };
 use lifecycle::{Leaf, RouterId, UnixTime};
 use net::peer::PeerCertificates;
@@ -118,7 +118,8 @@ impl Driver {
         let router = RouterId::new(hello_id);
         let facts = leaf.facts();
         let attachment = if self.was_restored { chains_of(&leaf, peer) } else { Attachment::Nothing };
-        let submission = Submission::new(router.clone(), now, self.enroller.signer().policy(), Input::Use { leaf: facts });
+        let submission =
+            Submission::new(router.clone(), now, self.enroller.signer().policy(), Input::Use { leaf: facts });
         let answered = match self.register.submit(submission.with(attachment)).await {
             Ok(answered) => answered,
             Err(RegisterError::UnknownRouter(_)) => {

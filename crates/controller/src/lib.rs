@@ -6,9 +6,14 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod dice;
+pub mod driver;
 pub mod enroll;
 pub mod fleet;
+pub mod init;
+pub mod maintenance;
 pub mod metrics;
 pub mod password;
 pub mod signer;

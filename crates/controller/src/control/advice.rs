@@ -65,7 +65,8 @@ impl Advice {
         let outage = self.outage.filter(is_recent).map_or(Duration::ZERO, |outage| outage.lasted);
         let facts = WindowFacts { leaf: leaf.client, issued_at: leaf.issued_at, campaign, outage };
         let Some(window) = advise(now, &facts) else { return RenewalAdvice::default() };
-        let renew_now = campaign.filter(|campaign| leaf.issued_at < campaign.ordered_at).and_then(|order| number(&order));
+        let renew_now =
+            campaign.filter(|campaign| leaf.issued_at < campaign.ordered_at).and_then(|order| number(&order));
         RenewalAdvice { window: Some(on_the_wire(window)), renew_now }
     }
 }

@@ -1,0 +1,189 @@
+//! Who gets a channel.
+
+use std::time::Duration;
+
+use api::native::EventKind;
+use controller::fleet::Fleet as _;
+use lifecycle::issuance::{EnrollmentKind::Edge, EnrollmentKind::Transit, LeafStage};
+use lifecycle::{RouterId, UnixTime};
+use net::channel::ChannelSettings;
+use net::dial::DialError;
+use pki::{Issuer, Profile, Sans, Subject, Validity};
+use wire::hello::{GroupHello, Hello, RefusalClass};
+
+use crate::world::{TestRouter, World, new_key};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn refusal(result: Result<net::dial::Connected, DialError>) -> (String, RefusalClass) {
+    match result {
+        Err(DialError::Refused { text, class, .. }) => (text, class),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_silent(result: Result<net::dial::Connected, DialError>) -> bool {
+    matches!(result, Err(DialError::ClosedWithoutAnswer { .. }))
+}
+
+#[tokio::test]
+async fn an_enrolled_router_is_let_in_and_its_first_use_is_durable_by_then() {
+    let mut world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    assert_eq!(world.record("r1").await.last_used, None);
+    let line = router.connect(&world.daemon).await;
+    let record = world.record("r1").await;
+    assert_eq!(record.leaves[0].stage, LeafStage::Used);
+    assert_eq!(record.token, None, "the token is spent");
+    assert_eq!(line.answer.id.as_deref(), Some("controller"));
+    world.next_told(EventKind::FirstUse, "r1").await;
+    world.next_told(EventKind::Connected, "r1").await;
+    let connected = world.daemon.control().connected(&RouterId::new("r1")).unwrap();
+    assert_eq!(connected.leaf, Some(router.client.leaf().fingerprint()));
+    assert_eq!((connected.underlays, connected.takes_advice), (1, true));
+}
+
+#[tokio::test]
+async fn no_result_leaves_before_the_use_is_durable() {
+    let world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    world.memory.fail_commit(1);
+    let (_, class) = refusal(router.dial(&world.daemon).await);
+    assert_eq!(class, RefusalClass::Busy);
+    assert_eq!(world.record("r1").await.last_used, None);
+    world.memory.fail_commit(1);
+    assert!(is_silent(router.dial_with(&world.daemon, router.stock_hello()).await), "stock peers are told nothing");
+    router.connect(&world.daemon).await;
+    assert!(world.record("r1").await.last_used.is_some());
+}
+
+#[tokio::test]
+async fn a_leaf_speaks_for_nobody_but_its_own_router() {
+    let world = World::new().await;
+    let (thief, _victim) = (world.enrolled("thief", Edge).await, world.enrolled("victim", Edge).await);
+    let as_victim = Hello { id: "victim".to_owned(), ..thief.hello() };
+    let (text, class) = refusal(thief.dial_with(&world.daemon, as_victim).await);
+    assert!(text.contains("victim"), "{text}");
+    assert_eq!(class, RefusalClass::NotPermitted);
+    let as_victim = Hello { id: "victim".to_owned(), ..thief.stock_hello() };
+    assert!(is_silent(thief.dial_with(&world.daemon, as_victim).await));
+    assert_eq!(world.record("victim").await.last_used, None);
+    assert_eq!(world.record("thief").await.last_used, None, "an attempt under another name is no use");
+}
+
+/// A generation signed by somebody else, whose listener is believed all the same.
+fn foreign(world: &World, id: &str) -> TestRouter {
+    let now = UnixTime::from_s(world.now().wall.as_s());
+    let lasting = Validity { not_before: now.minus(HOUR), not_after: now.plus(HOUR), issuer_ends_soon: None };
+    let stranger: Issuer = pki::new_root("stranger", new_key(), &lasting).unwrap();
+    let (key, subject) = (new_key(), Subject::common_name(id).unwrap());
+    let leaf = |profile| stranger.issue_for(key.public(), &subject, &Sans::default(), profile, &lasting).unwrap();
+    let (client, server) = (leaf(Profile::Client), leaf(Profile::Server));
+    let both =
+        world.bundle().certificates().iter().cloned().chain([stranger.certificate().clone()]).collect::<Vec<_>>();
+    TestRouter { id: id.to_owned(), client, server, key, bundle: pki::TrustBundle::new(both).unwrap() }
+}
+
+#[tokio::test]
+async fn whoever_does_not_prove_our_chain_is_told_nothing() {
+    let world = World::new().await;
+    world.enrolled("r1", Edge).await;
+    let stranger = foreign(&world, "r1");
+    assert!(is_silent(stranger.dial(&world.daemon).await), "not even one of our own peers");
+    assert!(is_silent(stranger.dial_with(&world.daemon, stranger.stock_hello()).await));
+}
+
+#[tokio::test]
+async fn a_lapsed_router_is_told_so_and_a_stock_one_is_not() {
+    let mut world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    router.connect(&world.daemon).await;
+    world.offset.advance(HOUR * 24 * 91);
+    let (text, class) = refusal(router.dial(&world.daemon).await);
+    assert!(text.contains("expired"), "{text}");
+    assert_eq!(class, RefusalClass::NotPermitted);
+    world.next_told(EventKind::Refused, "r1").await;
+    assert!(is_silent(router.dial_with(&world.daemon, router.stock_hello()).await));
+}
+
+#[tokio::test]
+async fn an_old_leaf_is_superseded_one_overlap_after_the_first_use_of_a_newer_one() {
+    let world = World::new().await;
+    let old = world.enrolled("r1", Edge).await;
+    let mut line = old.connect(&world.daemon).await;
+    let new = line.renew(&old).await;
+    old.connect(&world.daemon).await;
+    new.connect(&world.daemon).await;
+    old.connect(&world.daemon).await;
+    world.offset.advance(HOUR + Duration::from_secs(1));
+    let (text, _) = refusal(old.dial(&world.daemon).await);
+    assert!(text.contains("newer leaf"), "{text}");
+    new.connect(&world.daemon).await;
+}
+
+#[tokio::test]
+async fn a_restarted_router_gets_in_at_once_and_leaves_one_live_channel() {
+    let mut world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    let mut before = router.connect(&world.daemon).await;
+    world.next_told(EventKind::Connected, "r1").await;
+    let after = router.connect(&world.daemon).await;
+    world.next_told(EventKind::Connected, "r1").await;
+    before.closed().await;
+    assert_eq!(after.channel.close_reason(), None);
+    assert_eq!(world.daemon.control().connected_count(), 1);
+    world.next_told(EventKind::Disconnected, "r1").await;
+    assert_eq!(world.daemon.control().connected_count(), 1, "the end of the old one is not the end of the new one");
+}
+
+#[tokio::test]
+async fn a_further_underlay_with_the_new_leaf_is_its_first_use_and_closes_nothing() {
+    let mut world = World::new().await;
+    let old = world.enrolled("r1", Transit).await;
+    let mut line = old.connect(&world.daemon).await;
+    let new = line.renew(&old).await;
+    let group = GroupHello::further(&line.answer);
+    let proof = new.dial_with(&world.daemon, Hello { group, ..new.hello() }).await.unwrap();
+    proof.join(&line.channel).unwrap();
+    let record = world.record("r1").await;
+    assert_eq!(
+        record.last_used.map(|used| used.seq),
+        record.leaf(new.client.leaf().fingerprint()).map(|leaf| leaf.seq)
+    );
+    world.next_told(EventKind::FirstUse, "r1").await;
+    assert_eq!(line.channel.close_reason(), None);
+    // The channel's authority is the router and its epoch, so the older underlay may still ask.
+    line.renew(&new).await;
+}
+
+#[tokio::test]
+async fn no_more_routers_are_connected_than_allowed_and_a_known_one_may_come_back() {
+    let mut world = World::with(|config| config.limits.channels = 1).await;
+    let (one, two) = (world.enrolled("one", Edge).await, world.enrolled("two", Edge).await);
+    let _line = one.connect(&world.daemon).await;
+    world.next_told(EventKind::Connected, "one").await;
+    assert!(is_silent(two.dial(&world.daemon).await));
+    assert_eq!(world.record("two").await.last_used, None);
+    one.connect(&world.daemon).await;
+}
+
+#[tokio::test]
+async fn a_router_that_was_deleted_is_nobody() {
+    let world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    world.register.delete_router(RouterId::new("r1"), store::register::By::controller(world.now())).await.unwrap();
+    let (text, class) = refusal(router.dial(&world.daemon).await);
+    assert!(text.contains("no router"), "{text}");
+    assert_eq!(class, RefusalClass::NotPermitted);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_never_read_leaves_no_trace_in_the_table() {
+    let mut world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    let connected = router.dial(&world.daemon).await.unwrap();
+    world.next_told(EventKind::Connected, "r1").await;
+    drop(connected.open(ChannelSettings::dialing()));
+    world.next_told(EventKind::Disconnected, "r1").await;
+    assert_eq!(world.daemon.control().connected(&RouterId::new("r1")), None);
+}
