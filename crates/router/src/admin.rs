@@ -21,6 +21,8 @@ use net::stop::{Stop, StopSignal};
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Longest path of a Unix socket on Linux, in bytes.
 const SOCKET_PATH_MAX: usize = 107;
+/// Time for the last lines when the process ends.
+const FAREWELL: std::time::Duration = std::time::Duration::from_millis(250);
 /// Name of the socket in the state folder.
 const SOCKET: &str = "admin.sock";
 
@@ -202,7 +204,7 @@ pub(crate) async fn serve(
     let mut clients = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
-            () = stopped.stopped() => return,
+            () = stopped.stopped() => break,
             Some(_) = clients.join_next() => {}
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
@@ -215,6 +217,8 @@ pub(crate) async fn serve(
             }
         }
     }
+    // Whoever follows events reads the last one; whoever is silent is hung up on.
+    let _ = tokio::time::timeout(FAREWELL, async { while clients.join_next().await.is_some() {} }).await;
 }
 
 async fn one(
@@ -273,7 +277,12 @@ async fn stream_events(
 ) -> std::io::Result<()> {
     loop {
         match heard.recv().await {
-            Ok(line) => say(writer, line.as_ref()).await?,
+            Ok(line) => {
+                say(writer, line.as_ref()).await?;
+                if line.what == (EventKind::ShuttingDown {}) {
+                    return Ok(());
+                }
+            }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 let at_ms = crate::clock::wall().as_ms();
                 let what = EventKind::Lagged { missed };

@@ -105,6 +105,11 @@ impl ConfiguredPaths {
         }
     }
 
+    /// What should lie there has changed, so the files are compared at the next look even if nobody touched them.
+    pub fn look_again(&mut self) {
+        self.seen = None;
+    }
+
     /// Looks whether anything changed there, and mends or reports it.
     pub fn look(&mut self, custody: &mut Custody, manifest: &Manifest, live: GenerationNumber) -> Finding {
         let stamps: Vec<Stamp> = self.paths.iter().map(|path| stamp(path)).collect();

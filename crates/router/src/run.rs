@@ -326,6 +326,8 @@ impl Ready {
             tasks.spawn(web::serve(bound, slot.clone(), sources.clone(), own_stopped.clone()));
         }
         let own_stop = Arc::new(own_stop);
+        // The admin socket goes last: it tells of the end.
+        let (last_stop, last_stopped) = Stop::new();
         let relay = own_stop.clone();
         let mut outer = stopped;
         let relaying = tokio::spawn(async move {
@@ -333,12 +335,13 @@ impl Ready {
             relay.stop();
         });
         let socket = admin.map(|(listener, path)| {
-            tasks.spawn(admin::serve(listener, sender, events, own_stop.clone(), own_stopped.clone()));
+            tasks.spawn(admin::serve(listener, sender, events, own_stop.clone(), last_stopped));
             path
         });
         driver.run(incoming, own_stopped).await;
         // The driver ends only when the end has come; the others see the same signal.
         own_stop.stop();
+        last_stop.stop();
         relaying.abort();
         while tasks.join_next().await.is_some() {}
         if let Some(path) = socket {

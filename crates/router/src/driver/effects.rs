@@ -56,15 +56,11 @@ impl Driver {
                 }
             }
             Effect::Trim(number) => self.parts.lines.trim(number),
-            Effect::Project(number) => {
-                // After a failure of the disk copies can wait; a look at the paths makes them later.
-                if !self.is_paused() {
-                    let parts = &mut self.parts;
-                    let manifest = parts.renewal.manifest();
-                    let finding = block_in_place(|| parts.paths.project(&mut parts.custody, manifest, number, false));
-                    let input = self.found(finding);
-                    self.queue.extend(input);
-                }
+            // Not written blindly: somebody may have put another identity there. After a failure of the disk it can wait.
+            Effect::Project(_) => {
+                self.parts.paths.look_again();
+                let input = self.look();
+                self.queue.extend(input);
             }
             Effect::Erase(numbers) => {
                 let custody = &mut self.parts.custody;

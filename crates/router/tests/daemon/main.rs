@@ -1,0 +1,574 @@
+//! The daemon against a small controller over real TLS, with a real store: enrolled, connected, renewed, and unlucky.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "the functions beside the tests fail a test this way")]
+
+mod controller;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use controller::{Controller, ROUTER, Rules};
+use http::{Request, StatusCode};
+use net::http::{HttpClient, HttpConnection};
+use net::stop::Stop;
+use net::tls::ServerTrust;
+use pki::{Chain, TrustBundle};
+use router::admin::{Answer, Client};
+use router::config::RouterConfig;
+use router::enroll::{EnrollError, EnrollFailure, enroll};
+use router::events::{EventKind, EventLine};
+use router::run;
+use router::status::StatusView;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
+
+/// Longer than anything here may take.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Long enough that nothing falls due by itself; time-outs are shares of it.
+const LIFE: Duration = Duration::from_secs(16);
+
+struct Home {
+    folder: tempfile::TempDir,
+    config: RouterConfig,
+    port: u16,
+}
+
+impl Home {
+    fn new(controller: &Controller, extra: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let port = controller.address.port();
+        let text = format!(
+            "v: 3\nidentity:\n  cert: {}\n  server_cert: {}\n  key: {}\n  ca: {}\nctrl:\n  endpoint: tls:localhost:{port}\n\
+             csr:\n  country: NL\n  sans:\n    dns: [localhost]\n    ip: [127.0.0.1]\nedge: {{}}\nweb:\n  - name: health\n    bindPoints:\n      \
+             - interface: 127.0.0.1:0\n    apis:\n      - binding: health-checks\n      - binding: metrics\n{extra}",
+            at("r.cert"),
+            at("r.server.cert"),
+            at("r.key"),
+            at("r.ca"),
+        );
+        let path = folder.path().join("router.yml");
+        std::fs::write(&path, text).unwrap();
+        let config = run::load_config(&path).unwrap_or_else(|error| panic!("{error}")).0;
+        Self { folder, config, port }
+    }
+
+    async fn enrolled(controller: &Controller, extra: &str) -> Self {
+        let home = Self::new(controller, extra);
+        enroll(&home.config, &controller.token, false).await.unwrap_or_else(|error| panic!("{error:?}"));
+        home
+    }
+
+    /// The same router enrolled once more, elsewhere: what a stock `ziti router enroll` leaves behind.
+    async fn enrolled_with_new_token(controller: &Controller) -> Self {
+        let home = Self::new(controller, "");
+        let token = controller.re_enroll();
+        enroll(&home.config, &token, false).await.unwrap_or_else(|error| panic!("{error:?}"));
+        home
+    }
+
+    fn file(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(name)).unwrap()
+    }
+
+    async fn start(&self) -> Running {
+        let (stop, stopped) = Stop::new();
+        let ready = run::prepare(self.config.clone(), false, stopped.clone()).await;
+        let ready = ready.unwrap_or_else(|error| panic!("{error:?}")).unwrap();
+        let heard = ready.events().listen();
+        let web = ready.web_addresses().remove(0);
+        let admin = ready.admin_path().map(PathBuf::from);
+        let status = ready.status();
+        let task = tokio::spawn(ready.serve(stopped));
+        Running { stop, task, heard, web, admin, status }
+    }
+}
+
+struct Running {
+    stop: Stop,
+    task: tokio::task::JoinHandle<()>,
+    heard: broadcast::Receiver<Arc<EventLine>>,
+    web: std::net::SocketAddr,
+    admin: Option<PathBuf>,
+    status: tokio::sync::watch::Receiver<Arc<StatusView>>,
+}
+
+impl Running {
+    /// The next event that `wanted` makes something of.
+    async fn wait_for<T>(&mut self, what: &str, mut wanted: impl FnMut(&EventKind) -> Option<T>) -> T {
+        let mut seen = Vec::new();
+        let waiting = async {
+            loop {
+                match self.heard.recv().await {
+                    Ok(line) => {
+                        if let Some(found) = wanted(&line.what) {
+                            return found;
+                        }
+                        seen.push(line.what.to_string());
+                    }
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => panic!("the router ended while waiting for {what}"),
+                }
+            }
+        };
+        match timeout(PATIENCE, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("no {what}; seen:\n{}", seen.join("\n")),
+        }
+    }
+
+    async fn connected(&mut self) -> u64 {
+        self.wait_for("connection", |what| match what {
+            EventKind::Connected { generation, .. } => Some(*generation),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn promoted(&mut self) -> u64 {
+        self.wait_for("promotion", |what| match what {
+            EventKind::Promoted { generation, .. } => Some(*generation),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&[self.admin.clone().unwrap()]).await.unwrap()
+    }
+
+    async fn renew(&self) {
+        let answer = self.client().await.renew().await.unwrap();
+        assert!(matches!(answer, Answer::Began { .. }), "{answer:?}");
+    }
+
+    async fn end(self) {
+        self.stop.stop();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+
+    /// As a kill does: nothing is said, nothing is written any more.
+    async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+/// The certificate that the web listener presents, and a connection to it.
+async fn visit(home: &Home, running: &Running) -> (Vec<u8>, HttpConnection) {
+    let bundle = TrustBundle::from_pem(&home.file("r.ca")).unwrap();
+    let client = HttpClient::new(ServerTrust::bundle(&bundle).unwrap());
+    let uri = format!("https://localhost:{}/health-checks", running.web.port()).parse().unwrap();
+    let connection = client.connect(&uri).await.unwrap();
+    (connection.peer().unwrap().leaf().to_vec(), connection)
+}
+
+async fn get(connection: &mut HttpConnection, path: &str) -> (StatusCode, String) {
+    let answer = connection.send(Request::get(path).body(Bytes::new()).unwrap()).await.unwrap();
+    (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
+}
+
+const FRESH_KEYS: &str = "exuvia: {projection: off}\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_becomes_an_identity_at_the_configured_paths() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let chain = Chain::from_pem(&home.file("r.cert")).unwrap();
+    assert_eq!(chain.leaf().cn(), Some(ROUTER));
+    let mode = std::fs::metadata(home.folder.path().join("r.key")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    let endpoints = String::from_utf8(home.file("endpoints.yml")).unwrap();
+    assert!(endpoints.contains(&format!("tls:localhost:{}", home.port)), "{endpoints}");
+
+    let mut running = home.start().await;
+    assert_eq!(running.connected().await, 1);
+    let (_, mut connection) = visit(&home, &running).await;
+    let (status, body) = get(&mut connection, "/health-checks?type=short").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.contains(r#""healthy":true"#), "{body}");
+    let (_, metrics) = get(&mut connection, "/metrics").await;
+    assert!(metrics.contains("exuvia_controllers_connected 1"), "{metrics}");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_enrollment_answer_costs_nothing() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::new(&controller, "");
+    controller.state.faults.lose_enrollment.store(1, Ordering::SeqCst);
+    let lost = enroll(&home.config, &controller.token, false).await;
+    assert!(matches!(lost, Err(EnrollFailure::Enroll(EnrollError::Refused { status: 503, .. }))), "{lost:?}");
+    let again = enroll(&home.config, &controller.token, false).await.unwrap();
+    assert_eq!(again.generation.map(|number| number.0), Some(1), "the same keys, so the same generation");
+    let mut running = home.start().await;
+    assert_eq!(running.connected().await, 1);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_routers_identity_is_not_overwritten() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::new(&controller, "");
+    std::fs::write(home.folder.path().join("r.cert"), "something else\n").unwrap();
+    let refused = enroll(&home.config, &controller.token, false).await;
+    assert!(matches!(refused, Err(EnrollFailure::Enroll(EnrollError::NotOurs { .. }))), "{refused:?}");
+    assert_eq!(home.file("r.cert"), b"something else\n");
+    enroll(&home.config, &controller.token, true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_with_new_keys_keeps_every_connection() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    // Nothing is projected, so the bundle must come from elsewhere.
+    let mut running = home.start().await;
+    running.connected().await;
+    let ca = home.folder.path().join("r.ca");
+    let generation = home.folder.path().join(".exuvia").join(ROUTER).join("generations/0001");
+    std::fs::copy(generation.join("bundle.pem"), ca).unwrap();
+    let (old_leaf, mut old) = visit(&home, &running).await;
+    assert_eq!(get(&mut old, "/health-checks").await.0, StatusCode::OK);
+
+    running.renew().await;
+    assert_eq!(running.promoted().await, 2);
+    assert_eq!(get(&mut old, "/health-checks").await.0, StatusCode::OK, "the connection outlives the renewal");
+    let (new_leaf, _new) = visit(&home, &running).await;
+    assert_ne!(old_leaf, new_leaf);
+    let keys = |leaf: &[u8]| pki::Certificate::from_der(leaf).unwrap().key_id();
+    assert_ne!(keys(&old_leaf), keys(&new_leaf));
+    let status = running.client().await.status().await.unwrap();
+    assert_eq!((status.generation, status.renewals, status.failed_attempts), (2, 1, 0));
+    assert!(status.is_connected());
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projected_renewal_keeps_the_key_and_rewrites_the_files() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let (old_key, old_cert) = (home.file("r.key"), home.file("r.cert"));
+    let mut running = home.start().await;
+    running.connected().await;
+    running.renew().await;
+    running.promoted().await;
+    assert_eq!(home.file("r.key"), old_key);
+    assert_ne!(home.file("r.cert"), old_cert);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_20301_is_asked_for_again_with_the_same_keys() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    controller.state.faults.lose_certs.store(1, Ordering::SeqCst);
+    let mut running = home.start().await;
+    running.connected().await;
+    running.renew().await;
+    assert_eq!(running.promoted().await, 2);
+    assert_eq!(controller.state.extension_requests.load(Ordering::SeqCst), 2);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_verify_or_confirmation_does_not_stop_a_renewal() {
+    for rules in [Rules::Ours, Rules::Stock] {
+        let controller = Controller::start(rules, LIFE).await;
+        let home = Home::enrolled(&controller, FRESH_KEYS).await;
+        controller.state.faults.lose_verify.store(1, Ordering::SeqCst);
+        controller.state.faults.lose_confirmation.store(1, Ordering::SeqCst);
+        let mut running = home.start().await;
+        running.connected().await;
+        running.renew().await;
+        assert_eq!(running.promoted().await, 2, "{rules:?}");
+        running.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_controller_is_shown_the_admitted_leaf_before_every_request() {
+    let controller = Controller::start(Rules::Stock, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let mut running = home.start().await;
+    running.connected().await;
+    for generation in 2..=4 {
+        // On one channel whose first underlay shows the first leaf for ever: a second renewal is where upstream's own router
+        // is ignored.
+        running.renew().await;
+        assert_eq!(running.promoted().await, generation);
+    }
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_at_any_step_of_a_renewal_loses_nothing() {
+    for rules in [Rules::Ours, Rules::Stock] {
+        for step in ["attempt_began", "requested", "staged", "proving"] {
+            let controller = Controller::start(rules, LIFE).await;
+            let home = Home::enrolled(&controller, FRESH_KEYS).await;
+            // Whatever would end the renewal before the kill is lost.
+            controller.state.faults.lose_certs.store(u32::from(step == "requested"), Ordering::SeqCst);
+            controller.state.faults.lose_verify.store(u32::from(step == "proving"), Ordering::SeqCst);
+            let mut running = home.start().await;
+            running.connected().await;
+            running.renew().await;
+            running.wait_for(step, |what| (name(what) == step).then_some(())).await;
+            running.kill().await;
+
+            let mut running = home.start().await;
+            let admitted = running.connected().await;
+            assert!(admitted <= 2, "{rules:?} {step}");
+            if admitted == 1 {
+                let status = running.status.borrow().clone();
+                if status.phase == "Steady" {
+                    running.renew().await;
+                }
+                running.promoted().await;
+            }
+            running.end().await;
+        }
+    }
+}
+
+fn name(what: &EventKind) -> String {
+    let value = serde_json::to_value(what).unwrap();
+    value["event"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_leaf_is_tried_when_the_newest_is_refused() {
+    let controller = Controller::start(Rules::Stock, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    // 20303 never arrives in this life of the router: the new leaf is durable here and unknown there.
+    controller.state.faults.lose_verify.store(100, Ordering::SeqCst);
+    let mut running = home.start().await;
+    running.connected().await;
+    running.renew().await;
+    running.wait_for("staging", |what| matches!(what, EventKind::Staged { .. }).then_some(())).await;
+    running.kill().await;
+
+    controller.state.faults.lose_verify.store(0, Ordering::SeqCst);
+    let mut running = home.start().await;
+    let refused = running
+        .wait_for("refusal", |what| match what {
+            EventKind::Refused { generation, .. } => Some(*generation),
+            _ => None,
+        })
+        .await;
+    assert_eq!(refused, 2);
+    assert_eq!(running.connected().await, 1);
+    assert_eq!(running.promoted().await, 2);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_router_comes_back_by_itself_after_the_controller_did() {
+    let mut controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let mut running = home.start().await;
+    running.connected().await;
+    controller.restart().await;
+    running.wait_for("disconnection", |what| matches!(what, EventKind::Disconnected { .. }).then_some(())).await;
+    running.connected().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaf_falls_due_and_is_renewed_unasked() {
+    let controller = Controller::start(Rules::Ours, Duration::from_secs(6)).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    let mut running = home.start().await;
+    for generation in 2..=3 {
+        assert_eq!(running.promoted().await, generation);
+    }
+    let (client, server) = {
+        let status = running.status.borrow();
+        (status.client_leaf.clone(), status.server_leaf.clone())
+    };
+    assert!(client.is_some_and(|leaf| leaf.seconds_left > 0) && server.is_some_and(|leaf| leaf.seconds_left > 0));
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_daemon_enrolls_for_whoever_asks() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let mut running = home.start().await;
+    running.connected().await;
+    // The token is spent by the first connection; the daemon passes the refusal on.
+    let refused = enroll(&home.config, &controller.token, false).await;
+    match refused {
+        Err(EnrollFailure::ByDaemon { error, .. }) => assert!(error.contains("INVALID_ENROLLMENT_TOKEN"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_waits_for_the_first() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let mut first = home.start().await;
+    first.connected().await;
+    let (config, (stop, stopped)) = (home.config.clone(), Stop::new());
+    let waiting = tokio::spawn(async move { run::prepare(config, false, stopped).await.map(|ready| ready.is_some()) });
+    first.end().await;
+    assert!(timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap());
+    drop(stop);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_socket_ends_the_daemon() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let mut running = home.start().await;
+    running.connected().await;
+    let mut events = running.client().await.events().await.unwrap();
+    running.client().await.shutdown().await.unwrap();
+    let told = async {
+        while let Some(line) = events.next().await.unwrap() {
+            if line.what == (EventKind::ShuttingDown {}) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(timeout(PATIENCE, told).await.unwrap());
+    timeout(PATIENCE, running.task).await.unwrap().unwrap();
+    let offline = run::status_from_disk(&home.config).unwrap();
+    assert_eq!((offline.is_running, offline.generation, offline.phase.as_str()), (false, 1, "Steady"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_identity_of_another_program_is_adopted() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    std::fs::remove_dir_all(home.folder.path().join(".exuvia")).unwrap();
+    let mut running = home.start().await;
+    assert_eq!(running.connected().await, 1);
+    running.renew().await;
+    running.promoted().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_finds_nothing_wrong_with_a_healthy_router() {
+    let controller = Controller::start(Rules::Ours, Duration::from_secs(600)).await;
+    let home = Home::enrolled(&controller, "").await;
+    let findings = router::doctor::examine(&home.config).await;
+    let bad: Vec<_> = findings.iter().filter(|finding| finding.level == router::doctor::Level::Fail).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert!(findings.iter().any(|finding| finding.topic == "clock"), "{findings:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_laid_down_by_somebody_else_becomes_a_candidate() {
+    let controller = Controller::start(Rules::Ours, Duration::from_secs(600)).await;
+    let home = Home::enrolled(&controller, "").await;
+    let other = Home::enrolled_with_new_token(&controller).await;
+    for file in ["r.ca", "r.key", "r.server.cert", "r.cert"] {
+        std::fs::copy(other.folder.path().join(file), home.folder.path().join(file)).unwrap();
+    }
+    let mut running = home.start().await;
+    let imported = running
+        .wait_for("import", |what| match what {
+            EventKind::Imported { generation } => Some(*generation),
+            _ => None,
+        })
+        .await;
+    assert_eq!(running.promoted().await, imported);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_folder_that_turns_unwritable_stops_renewals_and_nothing_else() {
+    use std::os::unix::fs::PermissionsExt;
+    // Root may write everywhere, so a file is put where the folder of generations was.
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    let mut running = home.start().await;
+    running.connected().await;
+    let state = home.folder.path().join(".exuvia").join(ROUTER);
+    let (generations, aside) = (state.join("generations"), state.join("generations.aside"));
+    std::fs::rename(&generations, &aside).unwrap();
+    std::fs::write(&generations, "in the way").unwrap();
+    std::fs::set_permissions(&generations, std::fs::Permissions::from_mode(0o600)).unwrap();
+
+    let answer = running.client().await.renew().await.unwrap();
+    assert!(matches!(answer, Answer::Began { .. } | Answer::NotBegun { .. }), "{answer:?}");
+    let failure = running
+        .wait_for("failure", |what| match what {
+            EventKind::AttemptFailed { failure, .. } => Some(failure.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(failure.starts_with("storage_"), "{failure}");
+    assert_eq!(
+        controller.state.extension_requests.load(Ordering::SeqCst),
+        0,
+        "nothing is asked for that cannot be kept"
+    );
+    assert!(running.client().await.status().await.unwrap().is_connected());
+
+    std::fs::remove_file(&generations).unwrap();
+    std::fs::rename(&aside, &generations).unwrap();
+    running.renew().await;
+    running.promoted().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_that_fails_after_the_answer_is_made_up_for_from_the_disk() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    controller.state.faults.lose_certs.store(1, Ordering::SeqCst);
+    let mut running = home.start().await;
+    running.connected().await;
+    running.renew().await;
+    running.wait_for("request", |what| matches!(what, EventKind::Requested { .. }).then_some(())).await;
+    // The chains have nowhere to go when they arrive.
+    let state = home.folder.path().join(".exuvia").join(ROUTER);
+    let (prepared, aside) = (state.join("generations/0002"), state.join("0002.aside"));
+    std::fs::rename(&prepared, &aside).unwrap();
+    running.wait_for("recovery", |what| matches!(what, EventKind::Recovered { .. }).then_some(())).await;
+    assert_eq!(controller.state.extension_requests.load(Ordering::SeqCst), 2);
+    std::fs::rename(&aside, &prepared).unwrap_or_default();
+    // The channel never closed; the new machine finds it open.
+    let status = running.client().await.status().await.unwrap();
+    assert_eq!(status.generation, 1);
+    assert_eq!(running.connected().await, 1);
+    let left = running.client().await.status().await.unwrap();
+    if left.phase == "Steady" {
+        running.renew().await;
+    }
+    running.promoted().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_manifest_is_reported_and_the_generations_are_used() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    let manifest = home.folder.path().join(".exuvia").join(ROUTER).join("manifest");
+    std::fs::write(&manifest, [0; 64]).unwrap();
+    let mut running = home.start().await;
+    assert_eq!(running.connected().await, 1);
+    let status = running.client().await.status().await.unwrap();
+    assert!(!status.damage.is_empty());
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_without_an_identity_says_how_to_get_one() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::new(&controller, "");
+    let (_stop, stopped) = Stop::new();
+    let error = run::prepare(home.config.clone(), false, stopped).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, run::RunError::NotEnrolled { .. }), "{error:?}");
+    assert!(error.hint().contains("router enroll"));
+    let findings = router::doctor::check(&home.config);
+    assert!(findings.iter().any(|finding| finding.topic == "identity" && finding.level == router::doctor::Level::Fail));
+}
