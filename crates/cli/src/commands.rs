@@ -1,0 +1,7 @@
+//! What each command does. One function per command; `main` picks it.
+
+pub mod controller;
+pub mod daemon;
+pub mod fleet;
+pub mod router;
+pub mod tools;
