@@ -165,14 +165,15 @@ impl Admission for Control {
             epoch,
             remote,
             since: now.wall,
-            version: hello.version.version.as_str().into(),
+            version: serving::clipped(&hello.version.version).into(),
             hostname: None,
             takes_advice: hello.exuvia.version.is_some(),
         };
         match inner.table.take_place(&ticket, live) {
             Err(_) => return channel.close(CloseReason::ByOwner("the router's channels were closed meanwhile")),
-            Ok(None) => {}
+            Ok(None) => inner.driver.metrics.channel_opened(false),
             Ok(Some(old)) => {
+                inner.driver.metrics.channel_opened(true);
                 let age_ms = now.wall.since(old.since).as_millis();
                 tracing::info!(%router, %remote, was = %old.remote, age_ms, "a newer connection takes the place of an older one");
                 old.channel.close(CloseReason::ByOwner("the router connected anew"));
@@ -182,13 +183,14 @@ impl Admission for Control {
         let (control, gone) = (self.clone(), (router.clone(), channel.clone()));
         channel.at_close(move || control.inner().table.leave(&gone.0, &gone.1));
         let is_exuvia = hello.exuvia.version.is_some();
-        let detail = format!("from {remote}, running {}", hello.version.version.escape_default());
+        let detail = format!("from {remote}, running {}", serving::clipped(&hello.version.version));
         inner.driver.events.publish(now.wall, EventKind::Connected, Some(&router), None, Some(detail));
         let serving = Serving { control: self.clone(), router, epoch, channel, is_exuvia };
         tokio::spawn(async move {
             let (control, router) = (serving.control.clone(), serving.router.clone());
             let reason = serving.run(events, Box::new(hello.version)).await;
             let driver = &control.inner().driver;
+            driver.metrics.channel_closed();
             let detail = Some(format!("from {remote}: {reason}"));
             driver.events.publish(driver.clock.now().wall, EventKind::Disconnected, Some(&router), None, detail);
             drop(at_work);
@@ -241,12 +243,16 @@ impl Fleet for Control {
 
     fn announce(&self, campaign: Campaign) -> u64 {
         let inner = self.inner();
-        inner.advice.order(campaign);
+        inner.advice.order(Some(campaign));
         let channels = inner.table.advisable();
         let told = channels.len() as u64;
         for channel in channels {
             self.tell(channel, advice::of_campaign(campaign));
         }
         told
+    }
+
+    fn call_off(&self) {
+        self.inner().advice.order(None);
     }
 }

@@ -32,6 +32,9 @@ pub trait Fleet: fmt::Debug + Send + Sync + 'static {
     /// Tells every connected router of a re-key that is in force now, and says how many were told. The others are told
     /// when they connect.
     fn announce(&self, campaign: Campaign) -> u64;
+
+    /// The re-key is called off: nobody is told of it any more.
+    fn call_off(&self) {}
 }
 
 /// An open control channel.

@@ -57,6 +57,9 @@ struct Inner {
     extensions: Family<ByOutcome, Counter>,
     confirmations: Family<ByOutcome, Counter>,
     admissions: Family<ByReason, Counter>,
+    channels_opened: Counter,
+    channels_displaced: Counter,
+    channels_closed: Counter,
     logins: Family<ByOutcome, Counter>,
     requests: Family<ByStatus, Counter>,
 }
@@ -76,11 +79,36 @@ impl Default for Metrics {
         registry.register("confirmations", "Certificate confirmations (20303) answered", Family::clone(&confirmations));
         let admissions = Family::default();
         registry.register("admissions", "Control connections judged", Family::clone(&admissions));
+        let channels_opened = Counter::default();
+        registry.register("channels_opened", "Control channels that came up", channels_opened.clone());
+        let channels_displaced = Counter::default();
+        registry.register(
+            "channels_displaced",
+            "Control channels whose place a newer connection of the same router took",
+            channels_displaced.clone(),
+        );
+        let channels_closed = Counter::default();
+        registry.register(
+            "channels_closed",
+            "Control channels that went down, for any reason",
+            channels_closed.clone(),
+        );
         let logins = Family::default();
         registry.register("logins", "Attempts to begin a session", Family::clone(&logins));
         let requests = Family::default();
         registry.register("http_requests", "REST requests answered", Family::clone(&requests));
-        Self(Arc::new(Inner { registry, enrollments, extensions, confirmations, admissions, logins, requests }))
+        Self(Arc::new(Inner {
+            registry,
+            enrollments,
+            extensions,
+            confirmations,
+            admissions,
+            channels_opened,
+            channels_displaced,
+            channels_closed,
+            logins,
+            requests,
+        }))
     }
 }
 
@@ -103,6 +131,19 @@ impl Metrics {
     /// A control connection was judged. `reason` is one of a few fixed texts, never something a peer said.
     pub fn admission(&self, outcome: Outcome, reason: &'static str) {
         self.0.admissions.get_or_create(&ByReason { outcome, reason }).inc();
+    }
+
+    /// A control channel came up; `displaced`: in the place of an older one.
+    pub fn channel_opened(&self, displaced: bool) {
+        self.0.channels_opened.inc();
+        if displaced {
+            self.0.channels_displaced.inc();
+        }
+    }
+
+    /// A control channel went down.
+    pub fn channel_closed(&self) {
+        self.0.channels_closed.inc();
     }
 
     pub(crate) fn login(&self, outcome: Outcome) {

@@ -47,8 +47,8 @@ impl Advice {
         state.asked.insert(router.clone(), window);
     }
 
-    pub(super) fn order(&self, campaign: Campaign) {
-        self.state().campaign = Some(campaign);
+    pub(super) fn order(&self, campaign: Option<Campaign>) {
+        self.state().campaign = campaign;
     }
 
     /// What to tell a router that presented this leaf, if anything.
@@ -133,9 +133,11 @@ mod tests {
         let advice = Advice::new(Some(campaign(1000)), None);
         assert_eq!(advice.for_leaf(at(2000), &RouterId::new("r1"), &leaf(10)).renew_now, Some(1000));
         assert_eq!(advice.for_leaf(at(2000), &RouterId::new("r1"), &leaf(1500)), RenewalAdvice::default());
-        advice.order(campaign(5000));
+        advice.order(Some(campaign(5000)));
         let told = advice.for_leaf(at(2000), &RouterId::new("r1"), &leaf(10));
         assert_eq!((told.window.unwrap().to_unix_s, told.renew_now), (5000, None));
+        advice.order(None);
+        assert_eq!(advice.for_leaf(at(2000), &RouterId::new("r1"), &leaf(10)), RenewalAdvice::default());
     }
 
     #[test]

@@ -205,6 +205,7 @@ pub(super) async fn current_campaign(call: Call) -> Result<Response, ApiError> {
 
 pub(super) async fn end_campaign(call: Call) -> Result<Response, ApiError> {
     call.web.register.set_campaign(None, call.by()).await.map_err(of_register)?;
+    call.web.fleet.call_off();
     call.web.0.surveyor.forget().await;
     reply::done()
 }

@@ -134,6 +134,13 @@ async fn a_restarted_router_gets_in_at_once_and_leaves_one_live_channel() {
     assert_eq!(world.daemon.control().connected_count(), 1);
     world.next_told(EventKind::Disconnected, "r1").await;
     assert_eq!(world.daemon.control().connected_count(), 1, "the end of the old one is not the end of the new one");
+    let metrics = world.request(http::Method::GET, "/metrics", None, serde_json::json!({})).await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in
+        ["channels_opened_total 2", "channels_displaced_total 1", "channels_closed_total 1", "connected_routers 1"]
+    {
+        assert!(metrics.contains(&format!("exuvia_controller_{line}\n")), "{line}: {metrics}");
+    }
 }
 
 #[tokio::test]

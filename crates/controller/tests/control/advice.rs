@@ -26,6 +26,20 @@ async fn renew_now_reaches_an_open_channel_of_ours() {
 }
 
 #[tokio::test]
+async fn a_campaign_that_was_ended_is_told_to_nobody() {
+    let world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    let session = world.login().await;
+    world.offset.advance(std::time::Duration::from_secs(5));
+    let path = "/api/v1/campaigns";
+    let answer = world.request(Method::POST, path, Some(&session), json!({ "within_s": 3600 })).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+    assert!(router.connect(&world.daemon).await.answer.exuvia.window.is_some());
+    world.request(Method::DELETE, "/api/v1/campaigns/current", Some(&session), json!({})).await;
+    assert_eq!(router.connect(&world.daemon).await.answer.exuvia.window, None);
+}
+
+#[tokio::test]
 async fn a_stock_router_hears_no_advice() {
     let mut world = World::new().await;
     let router = world.enrolled("go", Edge).await;

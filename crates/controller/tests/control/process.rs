@@ -7,6 +7,7 @@ use controller::clock::Clock;
 use controller::config::ControllerConfig;
 use controller::daemon::{Daemon, DaemonError, open_register};
 use controller::fleet::Fleet as _;
+use controller::init::{InitOptions, init};
 use controller::maintenance;
 use http::{Method, StatusCode};
 use lifecycle::issuance::EnrollmentKind::Edge;
@@ -166,4 +167,55 @@ async fn a_register_that_takes_no_writes_keeps_the_daemon_up_and_says_so() {
     let health = world.request(Method::GET, "/healthz", None, json!({})).await.status;
     assert_eq!(health, StatusCode::OK);
     while router.renewed_or_refused(&mut line).await.is_none() {}
+}
+
+#[tokio::test]
+async fn control_channels_and_the_interface_share_one_port_if_they_are_told_to() {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = made(home.path().join("c")).await;
+    // Free a moment ago, and handed out in turn.
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    config.control.listen.port = free;
+    config.web[0].bind_points[0].interface.port = free;
+    let daemon = started(&config).await;
+    assert_eq!(daemon.api_addresses(), [daemon.control_address()]);
+    let token = create(&**daemon.register(), now(), "r1", Edge).await;
+    let router = enroll(&daemon, bundle(&config), "r1", Edge, &token).await;
+    router.connect(&daemon).await;
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn everything_works_over_ipv6() {
+    if TcpListener::bind("[::1]:0").await.is_err() {
+        eprintln!("skipped: this machine has no IPv6 loopback");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("c");
+    let password = Some(zeroize::Zeroizing::new(crate::world::PASSWORD.to_owned()));
+    let options = InitOptions { listen: "::1".to_owned(), password, ..InitOptions::new(dir, "::1") };
+    let report = init(&options, now()).await.unwrap();
+    assert_eq!((report.api.as_str(), report.control.as_str()), ("https://[::1]:1280", "tls:[::1]:6262"));
+    let text = std::fs::read_to_string(&report.config).unwrap();
+    let (mut config, _) = ControllerConfig::load(&text, &report.config.to_string_lossy(), &|_| None).unwrap();
+    config.control.listen.port = 0;
+    config.web[0].bind_points[0].interface.port = 0;
+    let daemon = started(&config).await;
+    let token = create(&**daemon.register(), now(), "r1", Edge).await;
+    let router = enroll(&daemon, bundle(&config), "r1", Edge, &token).await;
+    let mut line = router.connect(&daemon).await;
+    line.renew(&router).await.connect(&daemon).await;
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    let config = made(home.path().join("c")).await;
+    let ask_to_end = |_: &Daemon| {
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+    };
+    timeout(PATIENCE, controller::daemon::run(&config, ask_to_end)).await.unwrap().unwrap();
+    assert!(open_register(&config, &Clock::system()).is_ok(), "nobody holds the register any more");
 }
