@@ -207,13 +207,15 @@ impl Daemon {
             stop: stopped.clone(),
         }));
 
-        let shared =
-            config.web.iter().flat_map(|web| &web.bind_points).any(|point| point.interface == config.control.listen);
-        let (control_socket, control_address) = bind(&config.control.listen).await?;
-        let mut api_addresses = Vec::new();
-        let mut web_sockets = Vec::new();
+        let listen = &config.control.listen;
+        // Port 0 is a different one every time.
+        let is_shared = |interface: &HostPort| interface == listen && listen.port != 0;
+        let (control_socket, control_address) = bind(listen).await?;
+        let (mut api_addresses, mut web_sockets) = (Vec::new(), Vec::new());
+        let mut shared = false;
         for point in config.web.iter().flat_map(|web| &web.bind_points) {
-            if point.interface == config.control.listen {
+            if is_shared(&point.interface) {
+                shared = true;
                 api_addresses.push(control_address);
                 continue;
             }
@@ -235,7 +237,8 @@ impl Daemon {
         };
         let mut tasks = JoinSet::new();
         let ends = stopped.clone();
-        tasks.spawn(async move { noted(listener.serve(control_socket, ends).await) });
+        let health = readiness.clone();
+        tasks.spawn(async move { noted("control_listener", listener.serve(control_socket, ends).await, &health) });
         for socket in web_sockets {
             let listener = HttpListener {
                 credentials: Some(Arc::clone(&slot)),
@@ -244,7 +247,8 @@ impl Daemon {
                 limits: http,
             };
             let ends = stopped.clone();
-            tasks.spawn(async move { noted(listener.serve(socket, ends).await) });
+            let health = readiness.clone();
+            tasks.spawn(async move { noted("web_listener", listener.serve(socket, ends).await, &health) });
         }
         readiness.works("control_listener");
         let tending = tending::Tending {
@@ -306,9 +310,11 @@ impl Daemon {
     }
 }
 
-fn noted(ended: Result<(), net::tls::TlsSetupError>) {
+/// A listener ends with the process, or because TLS could not be set up.
+fn noted(part: &'static str, ended: Result<(), net::tls::TlsSetupError>, readiness: &Readiness) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a listener ended");
+        tracing::error!(part, %error, "a listener ended");
+        readiness.fails(part, error.to_string());
     }
 }
 

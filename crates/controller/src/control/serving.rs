@@ -17,6 +17,15 @@ use wire::{Frame, content_type};
 
 use super::Control;
 
+/// Listeners of one router that are kept.
+const LISTENERS_MAX: usize = 16;
+/// Longest text of a router about itself that is kept, in characters.
+const TEXT_MAX: usize = 255;
+
+pub(super) fn clipped(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(TEXT_MAX).collect()
+}
+
 /// A router on its channel.
 pub(super) struct Serving {
     pub(super) control: Control,
@@ -70,9 +79,9 @@ impl Serving {
             ("os", version.os),
             ("arch", version.arch),
         ] {
-            details.insert(name.to_owned(), Value::String(text));
+            details.insert(name.to_owned(), Value::String(clipped(&text)));
         }
-        self.note(hostname, version.version, details).await;
+        self.note(hostname, clipped(&version.version), details).await;
         if view.kind == EnrollmentKind::Edge {
             self.send(inner.greeting.server_hello()).await;
         }
@@ -139,7 +148,8 @@ impl Serving {
     async fn client_hello(&self, frame: &Frame) {
         let Ok(hello) = ClientHello::from_frame(frame) else { return };
         let inner = self.control.inner();
-        inner.table.set_hostname(&self.router, &self.channel, &hello.hostname);
+        let hostname = clipped(&hello.hostname);
+        inner.table.set_hostname(&self.router, &self.channel, &hostname);
         let Ok(Some(view)) = inner.driver.register.router(self.router.clone()).await else { return };
         let seen = view.router.seen;
         let (version, mut details) = seen.map(|seen| (seen.version, seen.details)).unwrap_or_default();
@@ -147,9 +157,10 @@ impl Serving {
             .listeners
             .iter()
             .filter_map(|listener| listener.advertise.as_ref())
-            .map(|address| (address.protocol.clone(), Value::String(address.value.clone())))
+            .take(LISTENERS_MAX)
+            .map(|address| (clipped(&address.protocol), Value::String(clipped(&address.value))))
             .collect();
         details.insert("protocols".to_owned(), Value::Object(protocols));
-        self.note(hello.hostname, version, details).await;
+        self.note(hostname, version, details).await;
     }
 }
