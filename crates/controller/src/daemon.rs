@@ -24,6 +24,7 @@ use net::tls::ClientCertificate;
 use store::register::{Register, RegisterError, SqliteRegister};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
@@ -184,6 +185,7 @@ impl Daemon {
             bundle: signer.bundle(),
             token_certificate: &token_certificate,
         });
+        let trouble = Arc::new(Notify::new());
         let driver = Driver {
             register: Arc::clone(&register),
             enroller: enroller.clone(),
@@ -191,6 +193,7 @@ impl Daemon {
             events: events.clone(),
             metrics: metrics.clone(),
             was_restored: meta.restored_from.is_some(),
+            trouble: Arc::clone(&trouble),
         };
         let channels_max = usize::try_from(config.limits.channels).unwrap_or(usize::MAX);
         let control = Control::new(driver, greeting, meta.campaign, outage, channels_max);
@@ -257,6 +260,7 @@ impl Daemon {
             clock: clock.clone(),
             readiness,
             interval: beat,
+            trouble,
         };
         tasks.spawn(tending.run(stopped));
         tracing::info!(controller = controller_id, control = %control_address, api = ?api_addresses, advertised, "ready");

@@ -20,6 +20,7 @@ use lifecycle::{Leaf, RouterId, UnixTime};
 use net::peer::PeerCertificates;
 use pki::{Certificate, Chain, Usage, ValidationError, validate_chain};
 use store::register::{Attachment, Chains, Register, RegisterError, Sha1, Submission};
+use tokio::sync::Notify;
 use wire::Frame;
 use wire::control::VerifyRouter;
 use wire::extension::{CertsResponse, ErrorAnswer, ExtensionRequest, ExtensionVerify, error_code};
@@ -47,6 +48,8 @@ pub struct Driver {
     pub metrics: Metrics,
     /// The register came from a backup: leaves that it does not know may be proved, and then need their text.
     pub was_restored: bool,
+    /// Told when the register could not write, so that whoever tends it looks at once.
+    pub trouble: Arc<Notify>,
 }
 
 /// A hello that may be answered with success: the use of its leaf is durable.
@@ -128,6 +131,7 @@ impl Driver {
             }
             Err(error) => {
                 self.metrics.admission(metrics::Outcome::Failed, "the register did not answer");
+                self.trouble.notify_one();
                 tracing::warn!(%router, %error, "a router could not be admitted");
                 return Err(Refused::proven("the controller cannot decide now; try again", RefusalClass::Busy));
             }
@@ -192,6 +196,9 @@ impl Driver {
             .map_err(|error| NotExtended { code: error_code::COULD_NOT_UNMARSHAL, message: error.to_string() })?;
         let extended = self.enroller.extend(router, epoch, request.client_csr_pem, request.server_csr_pem).await;
         let extended = extended.map_err(|error| {
+            if matches!(&error, ExtendError::Register(_)) {
+                self.trouble.notify_one();
+            }
             tracing::warn!(%router, %error, "an extension was refused");
             NotExtended { code: code_of(&error), message: error.to_string() }
         })?;
@@ -216,6 +223,9 @@ impl Driver {
         match result {
             Ok(_) => ErrorAnswer::success().to_reply(frame),
             Err(answer) => {
+                if answer.code == error_code::VERIFY_ERROR {
+                    self.trouble.notify_one();
+                }
                 tracing::warn!(%router, code = answer.code, message = answer.message, "a confirmation was refused");
                 answer.to_reply(frame)
             }

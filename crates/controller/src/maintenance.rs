@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use lifecycle::{Now, UnixTime};
 use store::register::{
-    Admin, BackupReport, BackupRequest, By, Register as _, RegisterError, RestoreReport, RestoredRouter, SqliteRegister,
+    Admin, AuditEntry, AuditQuery, BackupReport, BackupRequest, By, Register, RegisterError, RestoreReport,
+    RestoredRouter, SqliteRegister,
 };
 use zeroize::Zeroizing;
 
@@ -96,4 +97,30 @@ pub async fn reset_password(
     };
     register.put_admin(admin, By { now, actor: "operator".into() }).await?;
     Ok(drawn)
+}
+
+/// Every router that presented a leaf which the restored register did not know, and was believed; newest first. Empty if the
+/// register was never restored.
+///
+/// # Errors
+/// [`RegisterError`].
+pub async fn readmitted(register: &dyn Register) -> Result<Vec<AuditEntry>, RegisterError> {
+    let mut found = Vec::new();
+    let mut before = None;
+    if register.meta().await?.restored_from.is_none() {
+        return Ok(found);
+    }
+    loop {
+        let page = register.audit(AuditQuery { before, ..AuditQuery::default() }).await?;
+        let Some(oldest) = page.last().map(|entry| entry.seq) else { return Ok(found) };
+        before = Some(oldest);
+        for entry in page {
+            match entry.event.as_str() {
+                "readmitted-after-restore" => found.push(entry),
+                // Everything before belongs to the copy.
+                "restored" => return Ok(found),
+                _ => {}
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lifecycle::Uptime;
 use net::stop::StopSignal;
 use store::register::Register;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
@@ -27,6 +28,8 @@ pub(super) struct Tending {
     pub(super) clock: Clock,
     pub(super) readiness: Readiness,
     pub(super) interval: Duration,
+    /// Somebody has seen the register fail.
+    pub(super) trouble: Arc<Notify>,
 }
 
 /// Time between heartbeats: a small part of a leaf's life, so that an outage is known well enough to spread renewals.
@@ -65,6 +68,7 @@ impl Tending {
             }
             tokio::select! {
                 () = sleep(if works { self.interval } else { RETRY }) => {}
+                () = self.trouble.notified(), if works => {}
                 () = stop.stopped() => return,
             }
         }

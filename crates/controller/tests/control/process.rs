@@ -132,6 +132,9 @@ async fn a_copy_is_taken_while_it_runs_and_after_a_restore_what_can_be_proved_is
     let found =
         daemon.register().find_leaf(store::register::Sha1(next.client.leaf().fingerprint_sha1().0)).await.unwrap();
     assert_eq!(found.len(), 1, "link verification knows the leaf as well");
+    let readmitted = maintenance::readmitted(&**daemon.register()).await.unwrap();
+    let routers: Vec<_> = readmitted.iter().filter_map(|entry| entry.router.as_ref()).map(|id| id.as_str()).collect();
+    assert_eq!(routers, ["r1"]);
     daemon.end().await;
 }
 
@@ -163,10 +166,12 @@ async fn a_register_that_takes_no_writes_keeps_the_daemon_up_and_says_so() {
         world.memory.fail_commit(nth);
     }
     assert!(router.renewed_or_refused(&mut line).await.is_none());
+    timeout(PATIENCE, async { while ready().await != StatusCode::SERVICE_UNAVAILABLE {} }).await.unwrap();
     assert_eq!(world.daemon.control().connected_count(), 1, "the channel stays");
     let health = world.request(Method::GET, "/healthz", None, json!({})).await.status;
     assert_eq!(health, StatusCode::OK);
     while router.renewed_or_refused(&mut line).await.is_none() {}
+    timeout(PATIENCE, async { while ready().await != StatusCode::OK {} }).await.unwrap();
 }
 
 #[tokio::test]
