@@ -247,7 +247,8 @@ impl Renewal {
     }
 }
 
-/// A new leaf's dates are judged against the old leaf's, never against our clock.
+/// A new leaf's dates are judged against the old leaf's, never against our clock. It may begin after the old one has ended: that is
+/// what a renewal looks like that comes late.
 fn follows(old: &Leaf, new: &Leaf) -> bool {
-    new.not_before < new.not_after && new.not_before <= old.not_after && new.not_after >= old.not_after
+    new.not_before < new.not_after && new.not_after >= old.not_after
 }

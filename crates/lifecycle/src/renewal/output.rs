@@ -125,7 +125,7 @@ pub enum Failure {
     RefusedByController,
     /// A leaf for another key, id or name, or one that does not chain to our bundle.
     Unacceptable,
-    /// The new leaves would end before the ones they replace, or begin after them.
+    /// The new leaves would end before the ones they replace.
     Dates,
     /// No controller admitted it within the verify window.
     Unproven,

@@ -363,3 +363,14 @@ fn a_request_whose_fresh_underlay_is_refused_is_repeated_with_the_next_candidate
     bench.give(proved(2, ProofOutcome::Admitted));
     assert_eq!(bench.phase(), PhaseName::Promoted, "the unresolved generation is the admitted one after all");
 }
+
+#[test]
+fn a_leaf_issued_after_the_end_of_the_old_one_is_taken() {
+    // Every try failed until the leaf was over, but the channel is still up and the controller still answers.
+    let mut bench = Bench::in_phase(PhaseName::Steady);
+    bench.now = at(LIFE_S + 100);
+    bench.tick().tick();
+    bench.give(Input::Issued { number: number(2), issued: issued(2, LIFE_S + 90) });
+    assert_eq!(bench.phase(), PhaseName::Proving);
+    assert_eq!(numbers(&bench.disk), [1, 2]);
+}
