@@ -29,6 +29,9 @@ pub enum CommitError {
     /// New keys cannot be made, or old ones not be written.
     #[error("the keys of the next generation cannot be made")]
     Key(#[from] KeyError),
+    /// What is left of the store is for a person to look at; nothing is written over it.
+    #[error("the identity store is damaged, and nothing in it can be used")]
+    Damaged,
     /// The machine asked for something that never arrived here.
     #[error("nothing is at hand for generation `{0}`")]
     NothingAtHand(GenerationNumber),
@@ -40,7 +43,7 @@ impl CommitError {
         match self {
             Self::Store(error) if error.is_full() => StorageTrouble::Full,
             Self::Store(error) if error.is_read_only() => StorageTrouble::ReadOnly,
-            Self::Store(_) | Self::Key(_) | Self::NothingAtHand(_) => StorageTrouble::Broken,
+            Self::Store(_) | Self::Key(_) | Self::Damaged | Self::NothingAtHand(_) => StorageTrouble::Broken,
         }
     }
 
@@ -48,6 +51,7 @@ impl CommitError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Damaged => "restore the state folder from a backup, or move it away and start again",
             Self::Key(_) | Self::NothingAtHand(_) => "this is a defect of this program; please report it",
         }
     }
@@ -351,6 +355,9 @@ impl Custody {
     /// When it cannot be written yet; it stays borrowed.
     pub fn adopt(&mut self) -> Result<(), CommitError> {
         let Some(manifest) = self.borrowed.clone() else { return Ok(()) };
+        if !self.damage.is_empty() {
+            return Err(CommitError::Damaged);
+        }
         for candidate in &manifest.candidates {
             let number = candidate.number;
             let Some(whole) = self.whole.get(&number) else { return Err(CommitError::NothingAtHand(number)) };

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use ::http::{Request, header};
 use lifecycle::renewal::Storage;
-use lifecycle::{UnixTime, recovery};
+use lifecycle::{GenerationNumber, UnixTime, recovery};
 use net::connect::ConnectError;
 use net::http::{HttpClient, HttpError};
 use pki::{Chain, Sans};
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 use store::disk::{Disk, FileSystem};
+use store::generation::{GenerationFiles, Keys, PrivatePem};
 use store::mode::StorageMode;
 
 use crate::commit::{Custody, Whole, chain_text};
@@ -106,7 +107,11 @@ pub fn check(config: &RouterConfig) -> Vec<Finding> {
 pub async fn examine(config: &RouterConfig) -> Vec<Finding> {
     let mut findings = Findings::default();
     let served = tokio::task::block_in_place(|| look_at_disk(config, &mut findings));
-    look_at_daemon(config, &mut findings).await;
+    let by_daemon = look_at_daemon(config, &mut findings).await;
+    if let (None, Some(whole)) = (&served, &by_daemon) {
+        look_at_leaves(whole, config, &mut findings);
+    }
+    let served = served.or(by_daemon);
     look_at_controllers(config, served.as_ref(), &mut findings).await;
     findings.0
 }
@@ -229,7 +234,7 @@ fn look_at_store(config: &RouterConfig, custody: &mut Custody, findings: &mut Fi
         return match paths.read(custody) {
             Ok(files) => {
                 findings.ok("store", "empty; the first start adopts the identity at the configured paths");
-                let whole = Whole::new(lifecycle::GenerationNumber(1), files).ok();
+                let whole = Whole::new(GenerationNumber(1), files).ok();
                 if let Some(whole) = &whole {
                     look_at_leaves(whole, config, findings);
                 }
@@ -315,24 +320,38 @@ fn look_at_names(sans: &Sans, config: &RouterConfig, what: &str, findings: &mut 
     }
 }
 
-async fn look_at_daemon(config: &RouterConfig, findings: &mut Findings) {
+/// Answers with the generation that the daemon serves.
+async fn look_at_daemon(config: &RouterConfig, findings: &mut Findings) -> Option<Whole> {
     let Ok(mut client) = admin::Client::connect(&admin_paths(config)).await else {
         findings.warn("daemon", "no router daemon runs here", "start it with `exuvia router run CONFIG`");
-        return;
+        return None;
     };
-    match client.status().await {
-        Ok(status) => {
-            let left = spell_duration(Duration::from_secs(status.lockout_in_s));
-            findings.ok("daemon", format!("runs, phase {}, lock-out in {left}", status.phase));
-            for damage in &status.damage {
-                findings.fail("store", format!("damaged: {damage}"), "restore the state folder from a backup");
-            }
-            if let (Some(hint), true) = (&status.storage_hint, status.storage != "writable") {
-                findings.fail("storage", format!("{}: nothing is renewed", status.storage_detail), hint);
-            }
+    let status = match client.status().await {
+        Ok(status) => status,
+        Err(error) => {
+            findings.warn("daemon", chain_text(&error), "look into the daemon's log");
+            return None;
         }
-        Err(error) => findings.warn("daemon", chain_text(&error), "look into the daemon's log"),
+    };
+    let left = spell_duration(Duration::from_secs(status.lockout_in_s));
+    findings.ok("daemon", format!("runs, phase {}, lock-out in {left}", status.phase));
+    for damage in &status.damage {
+        findings.fail("store", format!("damaged: {damage}"), "restore the state folder from a backup");
     }
+    if let (Some(hint), true) = (&status.storage_hint, status.storage != "writable") {
+        findings.fail("storage", format!("{}: nothing is renewed", status.storage_detail), hint);
+    }
+    read_served(Path::new(&status.state_folder), GenerationNumber(status.generation))
+}
+
+/// The daemon holds the lock, and a generation is never edited: its files can be read beside it.
+fn read_served(state: &Path, number: GenerationNumber) -> Option<Whole> {
+    let folder = state.join("generations").join(number.to_string());
+    let read = |name: &str| std::fs::read(folder.join(name)).ok();
+    let keys = Keys { key: PrivatePem::new(read("key.pem")?), server_key: read("server.key").map(PrivatePem::new) };
+    let files =
+        GenerationFiles { keys, client: read("client.pem")?, server: read("server.pem")?, bundle: read("bundle.pem")? };
+    Whole::new(number, files).ok()
 }
 
 async fn look_at_controllers(config: &RouterConfig, served: Option<&Whole>, findings: &mut Findings) {

@@ -87,6 +87,8 @@ pub struct DriverSettings {
     pub data_model_cache: std::path::PathBuf,
     /// Was `--extend` given?
     pub renew_at_start: bool,
+    /// How long a start may take until the first control channel stands. It is only told.
+    pub startup_timeout: Duration,
 }
 
 /// The parts that a driver is made of.
@@ -134,6 +136,8 @@ pub struct Driver {
     renewals: u64,
     failed_attempts: u64,
     last_proof_ms: Option<i64>,
+    /// The time for a first channel is over.
+    is_late: bool,
     enrolling: Option<enrolling::Enrolling>,
 }
 
@@ -151,6 +155,7 @@ impl Driver {
             renewals: 0,
             failed_attempts: 0,
             last_proof_ms: None,
+            is_late: false,
             enrolling: None,
         }
     }
@@ -160,10 +165,11 @@ impl Driver {
         self.start();
         let mut look_at = Instant::now();
         let mut mode_at = Instant::now() + MODE_EVERY;
+        let late_at = Instant::now() + self.parts.settings.startup_timeout;
         loop {
             let wake = self.wake_in();
+            // Not biased: a controller that never stops talking must not keep the clock from being heard.
             let input = tokio::select! {
-                biased;
                 () = stop.stopped() => break,
                 Some(message) = incoming.recv() => self.hear(message),
                 () = sleep_until(look_at) => {
@@ -173,6 +179,10 @@ impl Driver {
                 () = sleep_until(mode_at) => {
                     mode_at = Instant::now() + MODE_EVERY;
                     self.look_at_storage()
+                }
+                () = sleep_until(late_at), if !self.is_late => {
+                    self.tell_late();
+                    None
                 }
                 () = sleep(wake) => Some(Input::Tick),
             };
@@ -184,6 +194,20 @@ impl Driver {
         self.tell(EventKind::ShuttingDown {});
         self.parts.lines.close(FAREWELL).await;
         self.parts.custody.close();
+    }
+
+    fn tell_late(&mut self) {
+        self.is_late = true;
+        if self.parts.renewal.contacts().values().any(|contact| contact.last_admitted.is_some()) {
+            return;
+        }
+        let troubles: Vec<String> = self.troubles.iter().map(|(name, trouble)| format!("{name}: {trouble}")).collect();
+        tracing::warn!(
+            target: "exuvia::router",
+            seconds = self.parts.settings.startup_timeout.as_secs(),
+            "no controller has admitted this router since the start; going on trying ({}). See `exuvia doctor`",
+            troubles.join("; ")
+        );
     }
 
     fn start(&mut self) {

@@ -254,6 +254,105 @@ enum Loudness {
 }
 
 impl EventKind {
+    /// The word that the stream has for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started {} => "started",
+            Self::Connected { .. } => "connected",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Refused { .. } => "refused",
+            Self::AttemptBegan { .. } => "attempt_began",
+            Self::Requested { .. } => "requested",
+            Self::Staged { .. } => "staged",
+            Self::Proving { .. } => "proving",
+            Self::Promoted { .. } => "promoted",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::OlderAdmitted { .. } => "older_admitted",
+            Self::Imported { .. } => "imported",
+            Self::Retired { .. } => "retired",
+            Self::Blocked { .. } => "blocked",
+            Self::AskDeferred { .. } => "ask_deferred",
+            Self::Lapsed {} => "lapsed",
+            Self::Storage { .. } => "storage",
+            Self::BarrierStarted { .. } => "barrier_started",
+            Self::BarrierDone { .. } => "barrier_done",
+            Self::Recovered { .. } => "recovered",
+            Self::Published { .. } => "published",
+            Self::Projected { .. } => "projected",
+            Self::StaleAnswer { .. } => "stale_answer",
+            Self::UnderlayOpened { .. } => "underlay_opened",
+            Self::UnderlayClosed { .. } => "underlay_closed",
+            Self::Lagged { .. } => "lagged",
+            Self::ShuttingDown {} => "shutting_down",
+        }
+    }
+
+    /// The generation that it is about, if it is about one.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Connected { generation, .. }
+            | Self::Refused { generation, .. }
+            | Self::AttemptBegan { generation, .. }
+            | Self::Requested { generation, .. }
+            | Self::Staged { generation, .. }
+            | Self::Proving { generation, .. }
+            | Self::Promoted { generation, .. }
+            | Self::AttemptFailed { generation, .. }
+            | Self::OlderAdmitted { generation, .. }
+            | Self::Imported { generation }
+            | Self::Published { generation }
+            | Self::Projected { generation } => Some(*generation),
+            Self::BarrierStarted { generation, .. }
+            | Self::BarrierDone { generation, .. }
+            | Self::UnderlayOpened { generation, .. } => *generation,
+            Self::Started {}
+            | Self::Disconnected { .. }
+            | Self::Retired { .. }
+            | Self::Blocked { .. }
+            | Self::AskDeferred { .. }
+            | Self::Lapsed {}
+            | Self::Storage { .. }
+            | Self::Recovered { .. }
+            | Self::StaleAnswer { .. }
+            | Self::UnderlayClosed { .. }
+            | Self::Lagged { .. }
+            | Self::ShuttingDown {} => None,
+        }
+    }
+
+    /// The controller that it is about, if it is about one.
+    pub fn controller(&self) -> Option<&str> {
+        match self {
+            Self::Connected { controller, .. }
+            | Self::Disconnected { controller }
+            | Self::Refused { controller, .. }
+            | Self::Requested { controller, .. }
+            | Self::Proving { controller, .. }
+            | Self::Promoted { controller, .. }
+            | Self::OlderAdmitted { controller, .. }
+            | Self::StaleAnswer { controller, .. }
+            | Self::UnderlayOpened { controller, .. }
+            | Self::UnderlayClosed { controller, .. } => Some(controller),
+            Self::Started {}
+            | Self::AttemptBegan { .. }
+            | Self::Staged { .. }
+            | Self::AttemptFailed { .. }
+            | Self::Imported { .. }
+            | Self::Retired { .. }
+            | Self::Blocked { .. }
+            | Self::AskDeferred { .. }
+            | Self::Lapsed {}
+            | Self::Storage { .. }
+            | Self::BarrierStarted { .. }
+            | Self::BarrierDone { .. }
+            | Self::Recovered { .. }
+            | Self::Published { .. }
+            | Self::Projected { .. }
+            | Self::Lagged { .. }
+            | Self::ShuttingDown {} => None,
+        }
+    }
+
     fn loudness(&self) -> Loudness {
         match self {
             Self::BarrierStarted { .. }
@@ -376,11 +475,17 @@ impl EventStream {
     /// Logs the line and hands it to everybody who listens.
     pub(crate) fn tell(&self, line: EventLine) {
         let EventLine { phase, live, what, .. } = &line;
+        let (event, generation, controller) = (what.name(), what.generation(), what.controller());
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(target: "exuvia::router", event, phase, live, generation, controller, "{what}")
+            };
+        }
         match what.loudness() {
-            Loudness::Debug => tracing::debug!(target: "exuvia::router", phase, live, what = ?what, "{what}"),
-            Loudness::Info => tracing::info!(target: "exuvia::router", phase, live, "{what}"),
-            Loudness::Warn => tracing::warn!(target: "exuvia::router", phase, live, "{what}"),
-            Loudness::Error => tracing::error!(target: "exuvia::router", phase, live, "{what}"),
+            Loudness::Debug => log!(debug),
+            Loudness::Info => log!(info),
+            Loudness::Warn => log!(warn),
+            Loudness::Error => log!(error),
         }
         // Nobody listening is the usual case.
         let _ = self.listeners.send(Arc::new(line));
@@ -389,5 +494,24 @@ impl EventStream {
     /// Everything from now on.
     pub fn listen(&self) -> broadcast::Receiver<Arc<EventLine>> {
         self.listeners.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_its_name_says_and_is_read_again() {
+        let what = EventKind::Refused { controller: "c".to_owned(), generation: 7, retry_in_ms: 1500 };
+        let line = EventLine { at_ms: 5, phase: "Steady".to_owned(), live: 6, what };
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(
+            text,
+            r#"{"at_ms":5,"phase":"Steady","live":6,"event":"refused","controller":"c","generation":7,"retry_in_ms":1500}"#
+        );
+        assert_eq!(serde_json::from_str::<EventLine>(&text).unwrap(), line);
+        assert_eq!((line.what.name(), line.what.generation(), line.what.controller()), ("refused", Some(7), Some("c")));
+        assert_eq!(line.what.to_string(), "c did not admit generation 7; next try in 1.5 s");
     }
 }

@@ -13,7 +13,6 @@ use net::credentials::CredentialsSlot;
 use net::stop::{Stop, StopSignal};
 use store::StoreError;
 use store::mode::StorageMode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
 use wire::version::VersionInfo;
@@ -74,9 +73,6 @@ pub enum RunError {
     /// A web listener.
     #[error(transparent)]
     Web(#[from] web::WebError),
-    /// Signals cannot be listened to.
-    #[error("cannot listen to signals")]
-    Signals(#[source] std::io::Error),
 }
 
 impl RunError {
@@ -93,7 +89,6 @@ impl RunError {
             Self::NoController => "write `ctrl: {endpoint: \"tls:HOST:PORT\"}`",
             Self::Endpoints { .. } => "check its permissions",
             Self::Web(error) => error.hint(),
-            Self::Signals(_) => "this is a defect of the system; please report it",
         }
     }
 
@@ -176,41 +171,6 @@ pub(crate) fn detect(custody: &mut Custody, config: &RouterConfig) -> StorageMod
     custody.store_mut().detect_mode(&beside)
 }
 
-/// Runs until SIGTERM or SIGINT, or until the admin socket says so.
-///
-/// # Errors
-/// [`RunError`], before the loop begins; once it runs, nothing ends it but a signal.
-pub async fn run(config: RouterConfig, renew_at_start: bool) -> Result<(), RunError> {
-    let (stop, stopped) = Stop::new();
-    let stop = Arc::new(stop);
-    let _watching = watch_signals(stop.clone()).map_err(RunError::Signals)?;
-    let Some(ready) = prepare(config, renew_at_start, stopped.clone()).await? else { return Ok(()) };
-    ready.serve(stopped).await;
-    Ok(())
-}
-
-/// Ends the process in an orderly way. A file size limit becomes an ordinary error, "no space", instead of death.
-fn watch_signals(stop: Arc<Stop>) -> std::io::Result<JoinSet<()>> {
-    const SIGXFSZ: i32 = 25;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut file_too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = file_too_large.recv() => {}
-            }
-        }
-        stop.stop();
-        // From here on a second signal must not find the default action either.
-        std::future::pending::<()>().await;
-    });
-    Ok(tasks)
-}
-
 /// Everything is bound and read; nothing was sent yet.
 #[derive(Debug)]
 pub struct Ready {
@@ -276,7 +236,11 @@ pub async fn prepare(
         identity_cert: place::identity_cert(&config).map(Path::to_owned),
         data_model_cache: config.data_model_cache.clone(),
         renew_at_start,
+        startup_timeout: config.control.startup_timeout,
     };
+    if config.control.bind.is_some() {
+        tracing::warn!(target: "exuvia::router", "`ctrl.bind` is not used yet: the system chooses from where to dial");
+    }
     let sources = web::Sources { status: watched, metrics: metrics.clone() };
     let driver = Driver::new(Parts {
         settings,

@@ -170,6 +170,8 @@ impl Driver {
             | Event::Lapsed
             | Event::Storage(_) => {}
         }
+        // Whoever hears of it finds a status that agrees.
+        self.show();
         self.tell(event.into());
     }
 

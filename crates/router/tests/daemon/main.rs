@@ -62,6 +62,15 @@ impl Home {
         home
     }
 
+    /// The same files under another section `exuvia`.
+    fn with(self, extra: &str) -> Self {
+        let path = self.folder.path().join("router.yml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + extra).unwrap();
+        let config = run::load_config(&path).unwrap_or_else(|error| panic!("{error}")).0;
+        Self { config, ..self }
+    }
+
     /// The same router enrolled once more, elsewhere: what a stock `ziti router enroll` leaves behind.
     async fn enrolled_with_new_token(controller: &Controller) -> Self {
         let home = Self::new(controller, "");
@@ -462,6 +471,17 @@ async fn the_doctor_finds_nothing_wrong_with_a_healthy_router() {
     let bad: Vec<_> = findings.iter().filter(|finding| finding.level == router::doctor::Level::Fail).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert!(findings.iter().any(|finding| finding.topic == "clock"), "{findings:#?}");
+
+    // A running daemon holds the lock; the doctor asks it, and the controller, all the same.
+    let mut running = home.start().await;
+    running.connected().await;
+    let findings = router::doctor::examine(&home.config).await;
+    let bad: Vec<_> = findings.iter().filter(|finding| finding.level == router::doctor::Level::Fail).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    for topic in ["daemon", "dates", "controller", "clock"] {
+        assert!(findings.iter().any(|finding| finding.topic == topic), "{topic}: {findings:#?}");
+    }
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -571,4 +591,46 @@ async fn a_router_without_an_identity_says_how_to_get_one() {
     assert!(error.hint().contains("router enroll"));
     let findings = router::doctor::check(&home.config);
     assert!(findings.iter().any(|finding| finding.topic == "identity" && finding.level == router::doctor::Level::Fail));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_cannot_be_stored_is_served_and_not_renewed() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    // Nobody can make a folder there, not even root.
+    let home = home.with("exuvia: {state: /proc/exuvia-test, projection: off}\n");
+    let mut running = home.start().await;
+    assert_eq!(running.connected().await, 1);
+    let (_, mut connection) = visit(&home, &running).await;
+    assert_eq!(get(&mut connection, "/health-checks").await.0, StatusCode::OK);
+    let mut client = running.client().await;
+    let status = client.status().await.unwrap();
+    assert_eq!(status.storage, "read_only", "{}", status.storage_detail);
+    client.renew().await.unwrap();
+    let failure = running
+        .wait_for("failure", |what| match what {
+            EventKind::AttemptFailed { failure, .. } => Some(failure.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(failure.starts_with("storage_"), "{failure}");
+    assert_eq!(controller.state.extension_requests.load(Ordering::SeqCst), 0);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_over_a_store_of_which_nothing_can_be_used() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let state = home.folder.path().join(".exuvia").join(ROUTER);
+    std::fs::write(state.join("manifest"), [0; 64]).unwrap();
+    std::fs::write(state.join("generations/0001/client.pem"), "rotten").unwrap();
+    let mut running = home.start().await;
+    // The configured paths still hold a copy.
+    running.connected().await;
+    let status = running.client().await.status().await.unwrap();
+    assert!(!status.damage.is_empty());
+    running.end().await;
+    assert_eq!(std::fs::read(state.join("manifest")).unwrap(), [0; 64]);
+    assert_eq!(std::fs::read(state.join("generations/0001/client.pem")).unwrap(), b"rotten");
 }
