@@ -128,8 +128,9 @@ impl Control {
         })?;
         let epoch = let_in.admitted.epoch;
         if let Some(channel) = &applicant.joins {
+            // One that has not taken its place yet gets none if the enrollment has changed: its ticket is void then.
             let live = inner.table.get(&let_in.router).filter(|live| live.channel.is_same(channel));
-            if live.is_none_or(|live| live.epoch != epoch) {
+            if live.is_some_and(|live| live.epoch != epoch) {
                 return Err(Refusal::silent("its group belongs to an enrollment that is over"));
             }
         }

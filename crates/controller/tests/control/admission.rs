@@ -9,6 +9,7 @@ use lifecycle::{RouterId, UnixTime};
 use net::channel::ChannelSettings;
 use net::dial::DialError;
 use pki::{Issuer, Profile, Sans, Subject, Validity};
+use store::register::Register as _;
 use wire::hello::{GroupHello, Hello, RefusalClass};
 
 use crate::world::{TestRouter, World, new_key};
@@ -193,4 +194,28 @@ async fn an_answer_that_is_never_read_leaves_no_trace_in_the_table() {
     drop(connected.open(ChannelSettings::dialing()));
     world.next_told(EventKind::Disconnected, "r1").await;
     assert_eq!(world.daemon.control().connected(&RouterId::new("r1")), None);
+}
+
+#[tokio::test]
+async fn routers_that_come_together_share_one_commit() {
+    const ROUTERS: u64 = 8;
+    let world = World::new().await;
+    let mut routers = Vec::new();
+    for number in 0..ROUTERS {
+        routers.push(world.enrolled(&format!("r{number}"), Transit).await);
+    }
+    let before = world.memory.metrics();
+    world.memory.hold_commits(true);
+    let address = world.daemon.control_address();
+    let dialing: Vec<_> = routers.iter().map(|router| tokio::spawn(router.dialing(address))).collect();
+    while world.memory.metrics().steps < before.steps + ROUTERS {
+        tokio::task::yield_now().await;
+    }
+    assert!(dialing.iter().all(|dialing| !dialing.is_finished()));
+    assert_eq!(world.memory.commit(), 8);
+    assert_eq!(world.memory.metrics().commits, before.commits + 1);
+    for dialing in dialing {
+        dialing.await.unwrap().unwrap();
+    }
+    world.memory.hold_commits(false);
 }

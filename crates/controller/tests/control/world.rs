@@ -1,5 +1,6 @@
 //! One controller, its clock, and routers that do what a test tells them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -297,6 +298,12 @@ impl TestRouter {
     pub(crate) async fn dial_with(&self, daemon: &Daemon, hello: Hello) -> Result<Connected, DialError> {
         let order = ControlDial { credentials: self.credentials(), hello, timeouts: ConnectTimeouts::default() };
         dial(&daemon.control_address().into(), &order).await
+    }
+
+    /// The same as a future of its own.
+    pub(crate) fn dialing(&self, to: SocketAddr) -> impl Future<Output = Result<Connected, DialError>> + use<> {
+        let (credentials, hello) = (self.credentials(), self.hello());
+        async move { dial(&to.into(), &ControlDial { credentials, hello, timeouts: ConnectTimeouts::default() }).await }
     }
 
     pub(crate) async fn dial(&self, daemon: &Daemon) -> Result<Connected, DialError> {
