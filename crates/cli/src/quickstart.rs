@@ -37,7 +37,7 @@ use net::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-pub use child::{TieError, tie_to_parent};
+pub use child::tie_to_parent;
 use dice::Dice;
 use faults::plan::Plan;
 use home::{Home, HomeError};
@@ -53,7 +53,7 @@ const TELL: Duration = Duration::from_secs(5);
 /// How long a router that is restarted after the faults may take until it is admitted.
 const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 /// Kept of a run with faults for that restart.
-const LAST_ACT: Duration = Duration::from_secs(4);
+const LAST_ACT: Duration = Duration::from_secs(3);
 /// How long a process may take to end when asked to.
 const FAREWELL: Duration = Duration::from_secs(8);
 
@@ -233,7 +233,10 @@ async fn play(
     if args.faults {
         let seed = args.seed.unwrap_or_else(Dice::fresh_seed);
         let (kinds, skipped) = faults::allowed(&cast.field, home.path());
-        screen.say(&format!("{:6.1} s  faults begin; `--seed {seed}` repeats their plan", screen.elapsed().as_secs_f32()));
+        screen.say(&format!(
+            "{:6.1} s  faults begin; `--seed {seed}` repeats their plan",
+            screen.elapsed().as_secs_f32()
+        ));
         for (kind, why) in &skipped {
             screen.say(&format!("          {kind} is skipped: {why}"));
         }
@@ -252,8 +255,15 @@ async fn play(
     load_stop.stop();
     while loading.join_next().await.is_some() {}
     if args.faults {
-        screen.say(&format!("{:6.1} s  faults are over; every router is restarted once more", screen.elapsed().as_secs_f32()));
+        screen.say(&format!(
+            "{:6.1} s  faults are over; every router is restarted once more",
+            screen.elapsed().as_secs_f32()
+        ));
         cast.restart_all(ADMITTED_WITHIN).await;
+        tokio::select! {
+            () = until(end_at.or_else(|| Some(tokio::time::Instant::now()))) => {}
+            () = asked_to_end.as_mut() => {}
+        }
     }
     cast.field.lockout.sample().await;
     stop.stop();
@@ -303,7 +313,11 @@ async fn show(cast: Arc<Cast>, screen: Arc<Screen>, mut stopped: net::stop::Stop
 fn rows_of(cast: &Cast) -> Vec<Row> {
     let tallies = cast.field.tally.books().routers.clone();
     let units = &cast.field.units;
-    tallies.into_iter().zip(units).map(|(tally, unit)| Row { tally, now: unit.watched.now(), stage: "starting" }).collect()
+    tallies
+        .into_iter()
+        .zip(units)
+        .map(|(tally, unit)| Row { tally, now: unit.watched.now(), stage: "starting" })
+        .collect()
 }
 
 fn table_of(cast: &Cast) -> Vec<String> {

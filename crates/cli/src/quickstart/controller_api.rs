@@ -94,16 +94,10 @@ impl ControllerApi {
         }
     }
 
-    /// Does the controller say that it can serve?
-    pub(crate) async fn is_ready(&mut self) -> bool {
-        self.exchange(Method::GET, "/readyz", None, None).await.is_ok_and(|(status, _)| status == StatusCode::OK)
-    }
-
     /// Makes an edge router. The answer is its id.
     pub(crate) async fn create_router(&mut self, name: &str) -> Result<String, ApiFailure> {
         let body = json!({ "name": name, "isTunnelerEnabled": false });
-        let created: Envelope<Created> =
-            self.ask(Method::POST, "/edge/management/v1/edge-routers", Some(body)).await?;
+        let created: Envelope<Created> = self.ask(Method::POST, "/edge/management/v1/edge-routers", Some(body)).await?;
         Ok(created.data.id)
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use self::plan::{Aim, FaultKind, Plan, SLACK, Slot};
+use self::plan::{Aim, FaultKind, LEAD, Plan, SLACK, Slot};
 use super::load::Probe;
 use super::processes::Process;
 use super::proxy::Path;
@@ -28,8 +28,6 @@ use super::tally::Tally;
 use super::watch::lockout::Lockout;
 use super::watch::{Heard, Watched};
 
-/// How long before a slot its router is asked to renew: preparing keys and attaching a fresh underlay take a while.
-const LEAD: Duration = Duration::from_millis(1_100);
 /// How long a killed process is expected to take until it is back, until one has shown how long it really takes.
 const RESTART: Duration = Duration::from_millis(700);
 /// The shortest other fault that is worth its name.
@@ -112,12 +110,14 @@ impl Field {
         able.rotate_left(first);
         let mut target = able.first().cloned();
         if slot.aim.is_inside_renewal() {
-            for unit in able.iter().take(2) {
-                let asked = timeout(Duration::from_millis(300), unit.watched.renew()).await;
+            for unit in &able {
+                let asked = timeout(Duration::from_millis(200), unit.watched.renew()).await;
                 if asked == Ok(true) {
                     break;
                 }
             }
+            // A path has to wait for something to strike after it was armed.
+            let latest = if slot.kind.is_on_path() { on_time } else { latest };
             target = self.wait_for_phase(&mut heard, slot, latest).await.or(target);
         } else {
             sleep_until(on_time).await;
@@ -154,7 +154,10 @@ impl Field {
                 Ok(Ok(Heard { index, line })) => {
                     let is_it = match line.what {
                         EventKind::Requested { .. } => slot.aim == Aim::Requested,
-                        EventKind::Staged { .. } => slot.aim == Aim::Staged,
+                        // The next line but one says that 20303 has left: there is no time to wait for it.
+                        EventKind::BarrierDone { ref what, is_durable: true, .. } => {
+                            slot.aim == Aim::Staged && what == "stage"
+                        }
                         EventKind::Proving { .. } => slot.aim == Aim::Proving,
                         _ => false,
                     };

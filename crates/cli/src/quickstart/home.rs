@@ -151,7 +151,8 @@ impl Home {
             }
             None => {
                 let temp = std::env::temp_dir();
-                let folder = TempDir::with_prefix_in("exuvia-quickstart-", &temp).map_err(failed("make a folder in", &temp))?;
+                let folder =
+                    TempDir::with_prefix_in("exuvia-quickstart-", &temp).map_err(failed("make a folder in", &temp))?;
                 Self { path: folder.path().to_owned(), temporary: Some(folder) }
             }
         };
@@ -190,7 +191,11 @@ impl Home {
     ///
     /// # Errors
     /// When any of it cannot be made.
-    pub(crate) async fn make_controller(&self, leaf_life: Duration, proxy_port: u16) -> Result<ControllerHome, HomeError> {
+    pub(crate) async fn make_controller(
+        &self,
+        leaf_life: Duration,
+        proxy_port: u16,
+    ) -> Result<ControllerHome, HomeError> {
         let dir = self.path.join("controller");
         let (control_port, api_port) = (free_port()?, free_port()?);
         let options = InitOptions {

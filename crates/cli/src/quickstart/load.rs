@@ -267,8 +267,11 @@ impl Probe {
     /// When the bundle is of no use.
     pub(crate) fn new(bundle: &TrustBundle, port: u16, path: &str) -> Result<Self, LoadError> {
         let each = Duration::from_millis(1_500);
-        let client = HttpClient::new(ServerTrust::bundle(bundle)?)
-            .with_timeouts(ConnectTimeouts { connect: each, handshake: each, answer: each });
+        let client = HttpClient::new(ServerTrust::bundle(bundle)?).with_timeouts(ConnectTimeouts {
+            connect: each,
+            handshake: each,
+            answer: each,
+        });
         Ok(Self { client, uri: format!("https://{}:{port}{path}", Ipv4Addr::LOCALHOST) })
     }
 

@@ -66,7 +66,9 @@ impl Nursery {
             .process_group(0);
         let (sender, answer) = oneshot::channel();
         let gone = |_| io::Error::other("the thread that starts processes has ended");
-        self.orders.send((command, sender)).map_err(|_| io::Error::other("the thread that starts processes has ended"))?;
+        self.orders
+            .send((command, sender))
+            .map_err(|_| io::Error::other("the thread that starts processes has ended"))?;
         answer.await.map_err(gone)?
     }
 }

@@ -58,11 +58,7 @@ pub(crate) struct Path {
 
 impl Default for Path {
     fn default() -> Self {
-        Self {
-            pid: AtomicU32::new(0),
-            rule: watch::Sender::new(Rule::Pass),
-            touched_bytes: watch::Sender::new(0),
-        }
+        Self { pid: AtomicU32::new(0), rule: watch::Sender::new(Rule::Pass), touched_bytes: watch::Sender::new(0) }
     }
 }
 
@@ -166,8 +162,9 @@ async fn pump(from: OwnedReadHalf, mut to: OwnedWriteHalf, path: Option<&Path>, 
     let (sender, receiver) = mpsc::channel(UNDER_WAY);
     let (_, delivered) = tokio::join!(read(from, sender), deliver(receiver, &mut to, path, latency));
     if delivered.is_err() {
-        // Closing sends a reset instead of a farewell.
+        // Closing sends a reset then, and no farewell before it.
         let _ = to.as_ref().set_zero_linger();
+        to.forget();
     }
     delivered
 }

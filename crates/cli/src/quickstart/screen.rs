@@ -56,7 +56,11 @@ impl Screen {
 
     fn write(&self, text: &str) {
         // A reader that has gone is no reason to stop: the summary still counts.
-        let _ = if self.to_stderr { io::stderr().write_all(text.as_bytes()) } else { io::stdout().write_all(text.as_bytes()) };
+        let _ = if self.to_stderr {
+            io::stderr().write_all(text.as_bytes())
+        } else {
+            io::stdout().write_all(text.as_bytes())
+        };
         let _ = if self.to_stderr { io::stderr().flush() } else { io::stdout().flush() };
     }
 }

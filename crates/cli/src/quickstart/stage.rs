@@ -188,7 +188,11 @@ fn greet(home: &Home, controller: &ControllerHome, leaf_life: Duration, routers:
     for line in [
         format!("Exuvia: one controller and {routers} routers, whose certificates live {} s", leaf_life.as_secs()),
         format!("home      {}", home.path().display()),
-        format!("API       {api}/api/v1/routers  (user `{}`, password `{}`)", controller.user, controller.password.as_str()),
+        format!(
+            "API       {api}/api/v1/routers  (user `{}`, password `{}`)",
+            controller.user,
+            controller.password.as_str()
+        ),
         format!("metrics   {api}/metrics, and `/metrics` of each router"),
         format!("trust     {}", bundle.display()),
         "Ctrl-C ends everything".to_owned(),
@@ -306,7 +310,8 @@ impl Cast {
                 let mut changes = unit.watched.changes();
                 let back = timeout(within, changes.wait_for(|now| now.starts > starts && now.is_connected)).await;
                 if back.is_err() {
-                    let what = format!("it was restarted after the faults, and not admitted within {} s", within.as_secs());
+                    let what =
+                        format!("it was restarted after the faults, and not admitted within {} s", within.as_secs());
                     field.tally.router(unit.index, |router| {
                         router.locked_out.get_or_insert(what);
                     });

@@ -126,7 +126,10 @@ impl Summary {
         unless_none(self.locked_out as u64, "routers were locked out");
         unless_none(self.failed_handshakes, "handshakes failed without a fault as the excuse");
         unless_none(self.dropped_connections, "connections were dropped without a fault as the excuse");
-        unless_none(self.per_router.iter().map(|router| router.unexpected_exits).sum(), "processes ended by themselves");
+        unless_none(
+            self.per_router.iter().map(|router| router.unexpected_exits).sum(),
+            "processes ended by themselves",
+        );
         if self.handshakes == 0 && self.routers > 0 {
             reasons.push("there was no load at all".to_owned());
         }
@@ -232,8 +235,8 @@ impl Cadence {
         }
         Self {
             struck: books.struck_at.len() as u64,
-            inside_renewal: count(&["requested", "staged", "proving"]),
-            in_staged_or_proving: count(&["staged", "proving"]),
+            inside_renewal: count(&["Requested", "Staged", "Proving"]),
+            in_staged_or_proving: count(&["Staged", "Proving"]),
             longest_gap_s: tenths(longest),
         }
     }
@@ -332,7 +335,7 @@ mod tests {
         let summary = Summary::new(&tally.books(), &run);
         assert!(summary.is_ok, "{:?}", summary.reasons);
         let json = serde_json::to_value(&summary).unwrap();
-        assert_eq!(json["faults"]["answer_lost"]["proving"], 1);
+        assert_eq!(json["faults"]["answer_lost"]["Proving"], 1);
         assert_eq!(json["seed"], 7);
     }
 }

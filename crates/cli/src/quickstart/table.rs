@@ -47,7 +47,7 @@ pub(crate) fn line(row: &Row) -> String {
     let [name, phase, generation, client, server, lockout, next, renewals, proof, load] = row.cells(wall().as_ms());
     format!(
         "{name}  {phase}, generation {generation}, leaves {client} / {server}, lock-out in {lockout}, renewal in {next}, \
-         {renewals} renewals, last proof {proof}, {load}"
+         renewals: {renewals}, last proof {proof}, {load}"
     )
 }
 
@@ -61,7 +61,8 @@ impl Row {
             (true, false) => format!("{} (not connected)", now.phase),
             (true, true) => now.phase.clone(),
         };
-        let storage = if matches!(now.storage.as_str(), "" | "writable") { String::new() } else { format!(" ({})", now.storage) };
+        let storage =
+            if matches!(now.storage.as_str(), "" | "writable") { String::new() } else { format!(" ({})", now.storage) };
         let lost = tally.losses.failed_handshakes + tally.losses.dropped_connections;
         let excused = tally.excused.failed_handshakes + tally.excused.dropped_connections;
         let excused = if excused == 0 { String::new() } else { format!(", {excused} excused") };
@@ -95,15 +96,14 @@ mod tests {
 
     fn row() -> Row {
         let now_ms = wall().as_ms();
+        let mut tally = RouterTally::default();
+        tally.name = "r1".to_owned();
+        tally.promoted = [2, 3].into();
+        tally.handshakes = 40;
+        tally.requests = 90;
+        tally.left = Some(Duration::from_secs(31));
         Row {
-            tally: RouterTally {
-                name: "r1".to_owned(),
-                promoted: [2, 3].into(),
-                handshakes: 40,
-                requests: 90,
-                left: Some(Duration::from_secs(31)),
-                ..RouterTally::default()
-            },
+            tally,
             now: Now {
                 is_running: true,
                 is_connected: true,
@@ -124,7 +124,7 @@ mod tests {
     fn a_line_tells_everything_about_a_router() {
         assert_eq!(
             line(&row()),
-            "r1  Steady, generation 3, leaves 31 s / 31 s, lock-out in 31 s, renewal in 12 s, 2 renewals, last proof 9 s ago, \
+            "r1  Steady, generation 3, leaves 31 s / 31 s, lock-out in 31 s, renewal in 12 s, renewals: 2, last proof 9 s ago, \
              40 handshakes, 90 requests, 0 lost"
         );
     }

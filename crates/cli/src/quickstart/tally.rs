@@ -182,14 +182,8 @@ impl Tally {
     /// A fault struck while its router was in this phase.
     pub(crate) fn struck(&self, kind: FaultKind, phase: &str) {
         let mut books = self.books();
-        *books.strikes.entry(kind).or_default().entry(phase.to_lowercase()).or_default() += 1;
+        *books.strikes.entry(kind).or_default().entry(phase.to_owned()).or_default() += 1;
         books.struck_at.push((Instant::now(), kind));
-    }
-
-    /// Is anything touching this router now?
-    pub(crate) fn is_touched(&self, index: usize, side: Side) -> bool {
-        let now = Instant::now();
-        self.books().routers.get(index).is_some_and(|router| router.excuse(side, now, now).is_some())
     }
 
     /// Something was lost that was under way between `from` and now. Says which fault excuses it.
@@ -264,8 +258,7 @@ mod tests {
         let later = Instant::now() + Duration::from_millis(1);
         assert_eq!(tally.lose(0, Side::Web, later, &Loss::Handshake), None);
         // The control channel is not back yet.
-        assert!(tally.is_touched(0, Side::Control));
-        assert!(!tally.is_touched(0, Side::Web));
+        assert_eq!(tally.lose(0, Side::Control, later, &Loss::Handshake), Some(FaultKind::KillRouter));
     }
 
     #[test]

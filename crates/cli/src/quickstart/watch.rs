@@ -8,6 +8,7 @@ pub(crate) mod lockout;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use net::stop::StopSignal;
@@ -16,7 +17,6 @@ use router::events::{EventKind, EventLine};
 use router::status::StatusView;
 use tokio::sync::{broadcast, watch};
 
-use super::load::wall;
 use super::tally::{Loss, Side, Tally};
 
 /// Between two tries to reach a router that does not listen.
@@ -65,6 +65,8 @@ pub(crate) struct Watched {
     tally: Arc<Tally>,
     now: watch::Sender<Now>,
     lines: broadcast::Sender<Heard>,
+    /// Was the underlay that closed last closed by the router itself?
+    was_by_us: AtomicBool,
 }
 
 impl Watched {
@@ -74,7 +76,14 @@ impl Watched {
         tally: Arc<Tally>,
         lines: broadcast::Sender<Heard>,
     ) -> Arc<Self> {
-        Arc::new(Self { index, sockets, tally, now: watch::Sender::default(), lines })
+        Arc::new(Self {
+            index,
+            sockets,
+            tally,
+            now: watch::Sender::default(),
+            lines,
+            was_by_us: AtomicBool::new(false),
+        })
     }
 
     /// What is known of it.
@@ -157,6 +166,13 @@ impl Watched {
         }
     }
 
+    fn lose_underlay(&self, what: &str) {
+        let loss = Loss::Connection { bytes: 0 };
+        if self.tally.lose(self.index, Side::Control, Instant::now(), &loss).is_none() {
+            self.tally.complain(format!("router {}: {what}", self.index + 1));
+        }
+    }
+
     async fn hear(&self, line: EventLine) {
         if line.live != 0 {
             self.now.send_modify(|now| {
@@ -177,29 +193,28 @@ impl Watched {
             }
             EventKind::AttemptFailed { .. } => self.tally.router(index, |router| router.failed_attempts += 1),
             EventKind::UnderlayClosed { kind, is_by_us, reason, .. } => {
-                // Closing what is no longer needed, in good order, loses nothing.
+                self.was_by_us.store(*is_by_us, Ordering::Relaxed);
+                // Taking away one of several, in good order, loses nothing.
                 if !is_by_us {
-                    let loss = Loss::Connection { bytes: 0 };
-                    if self.tally.lose(index, Side::Control, Instant::now(), &loss).is_none() {
-                        let name = index + 1;
-                        self.tally.complain(format!("router {name}: its {kind} connection to the controller closed: {reason}"));
-                    }
+                    self.lose_underlay(&format!("its {kind} connection to the controller closed: {reason}"));
                 }
+            }
+            EventKind::Disconnected { .. } => {
+                // Taking away the last one does.
+                if self.was_by_us.load(Ordering::Relaxed) {
+                    self.lose_underlay("it closed its control channel itself");
+                }
+                self.look().await;
             }
             EventKind::Connected { .. } => {
                 self.now.send_modify(|now| now.is_connected = true);
                 self.look().await;
             }
-            EventKind::Disconnected { .. } | EventKind::Started {} | EventKind::OlderAdmitted { .. } => self.look().await,
-            EventKind::Lagged { missed } => self.tally.complain(format!("{missed} events of router {} were missed", index + 1)),
+            EventKind::Started {} | EventKind::OlderAdmitted { .. } => self.look().await,
+            EventKind::Lagged { missed } => {
+                self.tally.complain(format!("{missed} events of router {} were missed", index + 1))
+            }
             _ => {}
         }
-    }
-}
-
-impl Now {
-    /// Until the earlier of its two leaves ends.
-    pub(crate) fn seconds_left(&self) -> i64 {
-        (self.client_not_after_ms.min(self.server_not_after_ms) - wall().as_ms()) / 1_000
     }
 }

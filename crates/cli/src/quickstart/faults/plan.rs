@@ -55,6 +55,11 @@ impl FaultKind {
         }
     }
 
+    /// Does it touch the path between a router and the controller?
+    pub(crate) const fn is_on_path(self) -> bool {
+        matches!(self, Self::AnswerLost | Self::AnswerDelayed | Self::AnswerCut)
+    }
+
     /// Phases in which this kind does the most harm.
     fn aims(self) -> &'static [Aim] {
         match self {
@@ -106,7 +111,7 @@ impl Aim {
 /// One fault to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
-    /// When, counted from the first moment of the plan. Strikes no later than [`SLACK`] after it.
+    /// When, counted from the first moment of the plan. Strikes no earlier than [`LEAD`] before it, no later than [`SLACK`] after it.
     pub(crate) at: Duration,
     /// What.
     pub(crate) kind: FaultKind,
@@ -121,7 +126,9 @@ pub(crate) struct Slot {
 }
 
 const GAP_MIN: Duration = Duration::from_millis(1_500);
-const GAP_MAX: Duration = Duration::from_millis(2_300);
+const GAP_MAX: Duration = Duration::from_millis(2_100);
+/// How long before its time a fault may strike: whoever it is aimed at is asked to renew then.
+pub(crate) const LEAD: Duration = Duration::from_millis(200);
 /// How much later than planned a fault may strike while it waits for its phase.
 pub(crate) const SLACK: Duration = Duration::from_millis(650);
 /// One of so many faults strikes whatever the phase is.
@@ -189,8 +196,8 @@ mod tests {
         for seed in 0..1_000 {
             let mut before = Duration::ZERO;
             for slot in ten_minutes(seed, &FaultKind::ALL) {
-                // The one before may have struck on time, this one as late as it may.
-                assert!(slot.at + SLACK - before <= Duration::from_secs(3), "seed {seed}: {slot:?}");
+                // The one before may have struck as early as it may, this one as late.
+                assert!(slot.at + SLACK + LEAD - before <= Duration::from_secs(3), "seed {seed}: {slot:?}");
                 before = slot.at;
             }
         }
@@ -203,7 +210,7 @@ mod tests {
                 FaultKind::ALL.into_iter().map(|kind| (kind, Duration::ZERO)).collect();
             for slot in ten_minutes(seed, &FaultKind::ALL) {
                 let before = last.insert(slot.kind, slot.at).unwrap();
-                assert!(slot.at + SLACK - before <= Duration::from_secs(60), "seed {seed}: {slot:?}");
+                assert!(slot.at + SLACK + LEAD - before <= Duration::from_secs(60), "seed {seed}: {slot:?}");
             }
             assert!(last.values().all(|at| *at > Duration::from_secs(540)), "seed {seed}: {last:?}");
         }

@@ -14,8 +14,8 @@ use crate::quickstart::watch::disk;
 
 /// How long a process may take to come back before that is a complaint.
 const BACK: Duration = Duration::from_secs(15);
-/// How long an armed path waits for something to strike.
-const ARMED: Duration = Duration::from_millis(700);
+/// How long an armed path waits for something to strike, first for certificates and then for anything.
+const ARMED: Duration = Duration::from_millis(300);
 /// After a path was healed or the controller came back, its last resets are still on their way.
 const ECHO: Duration = Duration::from_millis(1_500);
 /// The certificates of a 20301 come in a chunk longer than this; nothing else that the controller says does.
@@ -32,7 +32,12 @@ pub(super) async fn strike(field: Arc<Field>, unit: Arc<Unit>, slot: Slot) {
             field.controller_is_busy.store(false, Ordering::Relaxed);
             return;
         }
-        FaultKind::AnswerLost | FaultKind::AnswerDelayed | FaultKind::AnswerCut => field.touch_path(&unit, slot).await,
+        FaultKind::AnswerLost | FaultKind::AnswerDelayed | FaultKind::AnswerCut => {
+            // Nothing came along the path: something that needs no traffic strikes instead, to keep the cadence.
+            if !field.touch_path(&unit, slot).await {
+                field.strike_without_traffic(&unit, slot).await;
+            }
+        }
         FaultKind::FolderUnwritable | FaultKind::FolderFull => field.break_folder(&unit, slot).await,
     }
     unit.is_busy.store(false, Ordering::Relaxed);
@@ -44,7 +49,8 @@ impl Field {
         self.tally.struck(kind, phase);
         let number: usize = self.tally.books().struck_at.len();
         let at = self.screen.elapsed().as_secs_f32();
-        let whom = if kind == FaultKind::KillController { format!("controller, {}", unit.name) } else { unit.name.clone() };
+        let whom =
+            if kind == FaultKind::KillController { format!("controller, {}", unit.name) } else { unit.name.clone() };
         self.screen.say(&format!("{at:6.1} s  fault {number}: {kind} ({whom} in {phase}){detail}"));
     }
 
@@ -109,8 +115,18 @@ impl Field {
         }
     }
 
-    async fn touch_path(&self, unit: &Unit, slot: Slot) {
-        let Some(path) = self.paths.get(unit.index) else { return };
+    async fn strike_without_traffic(&self, unit: &Unit, slot: Slot) {
+        let skipped: Vec<FaultKind> = self.tally.books().skipped.keys().copied().collect();
+        let folders = [FaultKind::FolderFull, FaultKind::FolderUnwritable];
+        match folders.into_iter().find(|kind| !skipped.contains(kind)) {
+            Some(kind) => self.break_folder(unit, Slot { kind, ..slot }).await,
+            None => self.kill_router(unit, Slot { kind: FaultKind::KillRouter, ..slot }).await,
+        }
+    }
+
+    /// Says whether there was anything to strike.
+    async fn touch_path(&self, unit: &Unit, slot: Slot) -> bool {
+        let Some(path) = self.paths.get(unit.index) else { return false };
         let permille = u16::try_from(slot.salt % 900).unwrap_or(0) + 50;
         let longest = self.share(unit.index);
         let mut strikes = path.strikes();
@@ -140,8 +156,11 @@ impl Field {
             sleep(lasts).await;
         }
         path.set_rule(Rule::Pass);
-        self.lockout.sample().await;
         self.tally.end_at(fault, unit.index, Side::Control, std::time::Instant::now() + ECHO);
+        if is_struck {
+            self.lockout.sample().await;
+        }
+        is_struck
     }
 
     async fn break_folder(&self, unit: &Unit, slot: Slot) {
@@ -176,7 +195,7 @@ impl Field {
 /// whether a 20302 had left.
 fn truth(said: &str, disk: &'static str) -> String {
     match (said, disk) {
-        ("Requested", "Prepared") => said.to_owned(),
+        ("Requested" | "Staged", "Prepared") => "Requested".to_owned(),
         // PROMOTE was durable already, or the next attempt had begun.
         (_, "Promoted") if matches!(said, "Requested" | "Staged" | "Proving") => disk.to_owned(),
         (_, "Staged" | "Proving" | "Prepared") => disk.to_owned(),
@@ -193,6 +212,8 @@ mod tests {
         assert_eq!(truth("Staged", "Proving"), "Proving");
         assert_eq!(truth("Proving", "Promoted"), "Promoted");
         assert_eq!(truth("Requested", "Prepared"), "Requested");
+        // It was being made durable.
+        assert_eq!(truth("Staged", "Prepared"), "Requested");
         assert_eq!(truth("Requested", "Staged"), "Staged");
         assert_eq!(truth("Steady", "Promoted"), "Steady");
     }

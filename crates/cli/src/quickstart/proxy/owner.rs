@@ -20,9 +20,7 @@ fn inode_of(table: &str, port: u16) -> Option<u64> {
 
 fn holds(pid: u32, wanted: &str) -> bool {
     let Ok(entries) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")) else { return false };
-    entries
-        .flatten()
-        .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == wanted))
+    entries.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == wanted))
 }
 
 #[cfg(test)]

@@ -90,10 +90,15 @@ impl Lockout {
 
     async fn admitted(&self) -> Option<Admitted> {
         let routers = self.api.lock().await.routers().await.ok()?;
-        Some(routers.into_iter().map(|router: RouterView| {
-            let leaves = router.leaves.into_iter().filter(|leaf| leaf.is_admitted);
-            (router.id, leaves.map(|leaf| leaf.fingerprint_sha256).collect())
-        }).collect())
+        Some(
+            routers
+                .into_iter()
+                .map(|router: RouterView| {
+                    let leaves = router.leaves.into_iter().filter(|leaf| leaf.is_admitted);
+                    (router.id, leaves.map(|leaf| leaf.fingerprint_sha256).collect())
+                })
+                .collect(),
+        )
     }
 
     fn note(&self, index: usize, left: Duration) {
@@ -107,7 +112,10 @@ impl Lockout {
         let what = match found {
             Ok(on_disk) => {
                 let numbers: Vec<u64> = on_disk.whole.iter().map(|whole| whole.number).collect();
-                format!("generations {numbers:?} are on its disk, and the controller admits {} other leaves", admitted.len())
+                format!(
+                    "generations {numbers:?} are on its disk, and the controller admits {} other leaves",
+                    admitted.len()
+                )
             }
             Err(why) => format!("nothing on its disk can be used: {why}"),
         };
