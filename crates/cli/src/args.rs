@@ -53,12 +53,21 @@ pub struct Cli {
 #[command(next_help_heading = "Log, on standard error")]
 pub struct LogArgs {
     /// Form of the log: `text`, one line for people per event, or `json`, one object per line.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
     #[arg(env = environment::LOG_FORMAT, hide_env_values = true)]
     pub log_format: LogFormat,
     /// What is logged: `off`, `error`, `warn`, `info`, `debug`, `trace`, or by part as in `info,net=debug`. Daemons log
     /// `info` unless told, other commands `warn`.
     #[arg(long, global = true, value_name = "LEVEL", env = environment::LOG_LEVEL, hide_env_values = true)]
+    #[arg(hide_short_help = true)]
     pub log_level: Option<LogLevel>,
 }
 

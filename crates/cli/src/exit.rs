@@ -92,6 +92,20 @@ impl Failure {
         Self { exit, told: Told::Nothing }
     }
 
+    /// As one event of the log, where people asked for that.
+    pub fn log(&self) {
+        let exit_code = self.exit.code();
+        match &self.told {
+            Told::Nothing => {}
+            Told::Report(report) => tracing::error!(exit_code, "{}", report.trim_end()),
+            Told::Chain { error, hint } => {
+                let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+                let caused_by = Some(causes.join(": ")).filter(|causes| !causes.is_empty());
+                tracing::error!(exit_code, caused_by, hint, "{error}");
+            }
+        }
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, text: impl Into<String>) -> Self {

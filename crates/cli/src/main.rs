@@ -24,6 +24,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use args::{Cli, Command, ControllerCommand, RouterCommand};
 use exit::{Exit, Failure};
+use logging::LogFormat;
 use output::Printer;
 
 fn main() -> ExitCode {
@@ -41,7 +42,10 @@ fn main() -> ExitCode {
     let exit = match catch_unwind(AssertUnwindSafe(|| run(printer, began, &cli))) {
         Ok(Ok(())) => Exit::Done,
         Ok(Err(failure)) => {
-            printer.failure(&failure.told);
+            match cli.log.log_format {
+                LogFormat::Json if tracing::enabled!(tracing::Level::ERROR) => failure.log(),
+                LogFormat::Json | LogFormat::Text => printer.failure(&failure.told),
+            }
             failure.exit
         }
         // The hook has said where.
@@ -60,37 +64,32 @@ fn default_level(command: &Command) -> LevelFilter {
 }
 
 fn run(printer: Printer, began: Instant, Cli { log, command }: &Cli) -> Result<(), Failure> {
-    use commands::{controller, daemon, fleet, router, tools};
-    let of_router = || daemon::runtime(Some(router::THREADS));
+    use commands::daemon::{Threads, wait};
+    use commands::{controller, fleet, router, tools};
+    let (here, cores) = (Threads::This, Threads::Processors);
     match command {
-        Command::Quickstart(args) => daemon::runtime(None)?.block_on(tools::quickstart(args, began)),
-        Command::Router(RouterCommand::Run(args)) => of_router()?.block_on(router::run(printer, log.log_format, args)),
-        Command::Router(RouterCommand::Enroll(args)) => of_router()?.block_on(router::enroll(printer, args)),
-        Command::Router(RouterCommand::Renew(args)) => of_router()?.block_on(router::renew(printer, args)),
+        Command::Router(RouterCommand::Run(args)) => wait(router::THREADS, router::run(printer, log.log_format, args)),
+        Command::Router(RouterCommand::Enroll(args)) => wait(router::THREADS, router::enroll(printer, args)),
+        Command::Router(RouterCommand::Renew(args)) => wait(router::THREADS, router::renew(printer, args)),
         Command::Router(RouterCommand::Status(args)) | Command::Status(args) => {
-            of_router()?.block_on(router::status(printer, args))
+            wait(router::THREADS, router::status(printer, args))
         }
         Command::Router(RouterCommand::Doctor(args)) | Command::Doctor(args) => {
-            of_router()?.block_on(router::doctor(printer, args))
+            wait(router::THREADS, router::doctor(printer, args))
         }
         Command::Controller(ControllerCommand::Run(args)) => {
-            daemon::runtime(None)?.block_on(controller::run(printer, log.log_format, args))
+            wait(cores, controller::run(printer, log.log_format, args))
         }
-        Command::Controller(ControllerCommand::Init(args)) => wait(controller::init(printer, args)),
-        Command::Controller(ControllerCommand::Backup(args)) => controller::backup(printer, args),
-        Command::Controller(ControllerCommand::Restore(args)) => controller::restore(printer, args),
-        Command::Controller(ControllerCommand::ResetPassword(args)) => wait(controller::reset_password(printer, args)),
-        Command::Fleet(args) => wait(fleet::run(printer, args)),
+        Command::Controller(ControllerCommand::Init(args)) => wait(here, controller::init(printer, args)),
+        Command::Controller(ControllerCommand::Backup(args)) => wait(here, controller::backup(printer, args)),
+        Command::Controller(ControllerCommand::Restore(args)) => wait(here, controller::restore(printer, args)),
+        Command::Controller(ControllerCommand::ResetPassword(args)) => {
+            wait(here, controller::reset_password(printer, args))
+        }
+        Command::Fleet(args) => wait(here, fleet::run(printer, args)),
+        Command::Quickstart(args) => wait(cores, tools::quickstart(args, began)),
         Command::Sim(args) => tools::sim(printer, args),
         Command::Version(args) => tools::version(printer, args),
         Command::Completions(args) => tools::completions(printer, args),
     }
-}
-
-/// Runs what has to wait for others, on this thread.
-fn wait<T>(doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Failed, anyhow::Error::new(error).context("cannot start waiting for the network"))
-    })?;
-    runtime.block_on(doing)
 }

@@ -36,15 +36,23 @@ pub fn exactly(unix_s: i64) -> String {
     Timestamp::from_second(unix_s).map_or_else(|_| format!("{unix_s} s"), |at| at.to_string())
 }
 
-/// An instant by its distance: `in 3 h 5 min`, `12 s ago`.
+/// An instant by its distance: `in 3 h 5 min`, `now`, `12 s ago`.
 pub fn away(now_unix_s: i64, unix_s: i64) -> String {
     let distance = Duration::from_secs(unix_s.abs_diff(now_unix_s));
+    if distance.is_zero() {
+        return "now".to_owned();
+    }
     if unix_s >= now_unix_s { format!("in {}", span(distance)) } else { format!("{} ago", span(distance)) }
 }
 
 /// Both: `in 3 h 5 min (2031-03-01T00:00:00Z)`.
 pub fn moment(now_unix_s: i64, unix_s: i64) -> String {
     format!("{} ({})", away(now_unix_s, unix_s), exactly(unix_s))
+}
+
+/// Both, the other way round, for behind `until` and `since`: `2031-03-01T00:00:00Z (in 3 h 5 min)`.
+pub fn date(now_unix_s: i64, unix_s: i64) -> String {
+    format!("{} ({})", exactly(unix_s), away(now_unix_s, unix_s))
 }
 
 /// Both, or a dash.
@@ -54,7 +62,7 @@ pub fn moment_or_dash(now_unix_s: i64, unix_s: Option<i64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{moment, seconds};
+    use super::{date, moment, seconds};
 
     #[test]
     fn a_span_has_its_two_largest_units() {
@@ -70,5 +78,6 @@ mod tests {
     fn a_moment_is_told_from_here_and_on_the_calendar() {
         assert_eq!(moment(1_000, 1_065), "in 1 min 5 s (1970-01-01T00:17:45Z)");
         assert_eq!(moment(1_000, 940), "1 min ago (1970-01-01T00:15:40Z)");
+        assert_eq!(date(1_000, 1_000), "1970-01-01T00:16:40Z (now)");
     }
 }

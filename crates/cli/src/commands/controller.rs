@@ -102,9 +102,10 @@ struct Copied<'a> {
     routers: u64,
 }
 
-/// `exuvia controller backup`. Blocks.
-pub fn backup(printer: Printer, args: &Backup) -> Result<(), Failure> {
+/// `exuvia controller backup`.
+pub async fn backup(printer: Printer, args: &Backup) -> Result<(), Failure> {
     let config = load(printer, &args.config.path)?;
+    // Nothing else runs in this process that could be held up.
     let copy = maintenance::backup(&config, &args.file, args.overwrite, Clock::system().now())?;
     if args.json {
         let taken_unix_s = copy.taken_at.as_s();
@@ -130,8 +131,8 @@ struct Named<'a> {
     name: &'a str,
 }
 
-/// `exuvia controller restore`. Blocks.
-pub fn restore(printer: Printer, args: &Restore) -> Result<(), Failure> {
+/// `exuvia controller restore`.
+pub async fn restore(printer: Printer, args: &Restore) -> Result<(), Failure> {
     let config = load(printer, &args.config.path)?;
     let question = format!("Put `{}` in the place of `{}`?", args.file.display(), config.db.display());
     ask::confirm(printer, args.yes, &question)?;

@@ -5,40 +5,56 @@ use std::io;
 use config::Warnings;
 use net::stop::{Stop, StopSignal};
 use sd_notify::NotifyState;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
 use crate::logging::LogFormat;
 use crate::output::Printer;
 
-/// A runtime with so many threads; as many as there are processors if `None`.
-pub fn runtime(threads: Option<usize>) -> Result<Runtime, Failure> {
-    let mut builder = Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
-    builder.enable_all().build().map_err(|error| {
+const SIGXFSZ: i32 = 25;
+
+/// Which threads a command runs on.
+#[derive(Clone, Copy, Debug)]
+pub enum Threads {
+    /// This one.
+    This,
+    /// So many.
+    Count(usize),
+    /// As many as there are processors.
+    Processors,
+}
+
+/// Does what may wait for others. A file size limit becomes an ordinary error, "no space", instead of death.
+pub fn wait<T>(threads: Threads, doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let fail = |error: io::Error| {
         Failure::new(Exit::Failed, anyhow::Error::new(error).context("cannot start the threads of this process"))
+    };
+    let mut builder = match threads {
+        Threads::This => Builder::new_current_thread(),
+        Threads::Count(_) | Threads::Processors => Builder::new_multi_thread(),
+    };
+    if let Threads::Count(count) = threads {
+        builder.worker_threads(count);
+    }
+    builder.enable_all().build().map_err(fail)?.block_on(async {
+        // Once it was listened to, a signal never gets its default action back.
+        signal(SignalKind::from_raw(SIGXFSZ)).map_err(fail)?;
+        doing.await
     })
 }
 
-/// Ends on SIGTERM and SIGINT. A file size limit becomes an ordinary error, "no space", instead of death.
+/// Ends on SIGTERM and SIGINT.
 pub fn stop_on_signals() -> Result<StopSignal, Failure> {
-    const SIGXFSZ: i32 = 25;
     let fail =
         |error: io::Error| Failure::new(Exit::Failed, anyhow::Error::new(error).context("cannot listen to signals"));
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut file_too_large = signal(SignalKind::from_raw(SIGXFSZ)).map_err(fail)?;
     let (stop, stopped) = Stop::new();
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = file_too_large.recv() => {}
-            }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
         tell(&[NotifyState::Stopping]);
         stop.stop();

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::daemon;
+use super::daemon::{self, Threads};
 use crate::args::{Doctor, Enroll, Renew, Run, Status};
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -24,7 +24,7 @@ use crate::output::Printer;
 use crate::words;
 
 /// Threads of a router: one for its loop and one for what blocks it.
-pub const THREADS: usize = 2;
+pub const THREADS: Threads = Threads::Count(2);
 /// A running router answers at once, or something is wrong with it.
 const ANSWER: Duration = Duration::from_secs(10);
 

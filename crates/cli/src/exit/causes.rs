@@ -77,7 +77,6 @@ impl From<RunError> for Failure {
             | RunError::Endpoints { .. } => Exit::Input,
             RunError::Store(error) => of_store(error),
             RunError::Web(error) => of_listen(&error.source),
-            RunError::Signals(_) => Exit::Internal,
         };
         let hint = error.hint();
         Self::new(exit, error).hint(hint)

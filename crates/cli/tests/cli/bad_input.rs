@@ -216,7 +216,7 @@ fn a_controller_whose_files_are_unusable_says_which() {
     }
     let register = home.path().join("ctrl/register.db");
     let kept = fs::read(&register).unwrap();
-    fs::write(&register, &[0x55; 8192]).unwrap();
+    fs::write(&register, [0x55; 8192]).unwrap();
     start().fails(3, &["register.db"]);
     fs::remove_file(&register).unwrap();
     start().fails(3, &["register.db", "no register"]);

@@ -52,7 +52,7 @@ fn a_router_is_made_enrolled_renewed_watched_and_revoked() {
     let shown = place.run(&["fleet", "show", &id]).ok().stdout;
     assert!(shown.starts_with("lock-out:"), "{shown}");
     assert!(shown.contains("(in use)"), "{shown}");
-    assert!(place.run(&["fleet", "audit", "r1"]).ok().stdout.contains("first_use"));
+    assert!(place.run(&["fleet", "audit", "r1"]).ok().stdout.contains("first-use"));
     assert!(place.run(&["fleet", "pipeline"]).ok().stdout.contains("issuer:"));
 
     revoke_while_somebody_watches(&place, &id);

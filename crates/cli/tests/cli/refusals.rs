@@ -3,12 +3,15 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lifecycle::{RouterId, UnixTime};
-use pki::{Certificate, EnrollmentMethod, EnrollmentToken, PrivateKey};
+use pki::{Chain, EnrollmentMethod, EnrollmentToken, PrivateKey};
 use zeroize::Zeroizing;
 
-use crate::support::{Daemon, Place, free_port, init, run, write_router_config};
+use crate::support::{Daemon, Place, exuvia, finish, free_port, init, run, write_router_config};
 
 #[test]
 fn a_wrong_password_is_refused_and_leaves_no_session() {
@@ -63,19 +66,21 @@ fn orders_that_destroy_want_a_yes() {
     place.run(&["fleet", "list", "--filter", "name ="]).fails(6, &["INVALID_FILTER"]);
 }
 
-/// A token of this controller's own key.
-fn signed(place: &Place, router: &str, method: EnrollmentMethod, expires_at: i64) -> Zeroizing<String> {
+const UNKNOWN: &str = "3f2c9f0e-0000-4000-8000-000000000000";
+
+/// A token for `r1`, signed with this controller's own key.
+fn signed(place: &Place, secret: &str, method: EnrollmentMethod, expires_at: i64) -> Zeroizing<String> {
     let key = PrivateKey::from_pem(&fs::read(place.path("ctrl/pki/key.pem")).unwrap()).unwrap();
-    let certificate = Certificate::from_pem(&fs::read(place.path("ctrl/pki/server.pem")).unwrap()).unwrap();
+    let chain = Chain::from_pem(&fs::read(place.path("ctrl/pki/server.pem")).unwrap()).unwrap();
     let token = EnrollmentToken {
         issuer: place.api.clone(),
-        router: RouterId::new(router),
-        secret: Zeroizing::new("3f2c9f0e-0000-4000-8000-000000000000".to_owned()),
+        router: RouterId::new("r1"),
+        secret: Zeroizing::new(secret.to_owned()),
         method,
         expires_at: UnixTime::from_s(expires_at),
         controllers: Vec::new(),
     };
-    token.sign(&key, &certificate).unwrap()
+    token.sign(&key, chain.leaf()).unwrap()
 }
 
 #[test]
@@ -83,17 +88,28 @@ fn a_token_that_is_expired_unknown_or_of_another_kind_enrolls_nobody() {
     let place = Place::logged_in();
     write_router_config(place.home.path(), "r1");
     let enroll = |jwt: &str| place.run(&["router", "enroll", "r1.yml", "--jwt", jwt]);
-    fs::write(place.path("expired.jwt"), signed(&place, "r1", EnrollmentMethod::EdgeRouter, 1_000_000_000).as_str())
-        .unwrap();
+    let write = |name: &str, secret: &str, method, expires_at| {
+        fs::write(place.path(name), signed(&place, secret, method, expires_at).as_str()).unwrap();
+    };
+    write("expired.jwt", UNKNOWN, EnrollmentMethod::EdgeRouter, 1_000_000_000);
     enroll("expired.jwt").fails(3, &["expired", "hint: "]);
-    fs::write(place.path("unknown.jwt"), signed(&place, "r1", EnrollmentMethod::EdgeRouter, 4_000_000_000).as_str())
-        .unwrap();
+    write("unknown.jwt", UNKNOWN, EnrollmentMethod::EdgeRouter, 4_000_000_000);
     enroll("unknown.jwt").fails(6, &["INVALID_ENROLLMENT_TOKEN", "hint: "]);
+    // The real token's secret in a token for the other kind of router.
+    place.run(&["fleet", "create", "r1", "-o", "real.jwt"]).ok();
+    let real = fs::read_to_string(place.path("real.jwt")).unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(real.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    write("kind.jwt", claims["jti"].as_str().unwrap(), EnrollmentMethod::TransitRouter, 4_000_000_000);
+    let told = enroll("kind.jwt").fails(6, &["INVALID_ENROLL", "hint: "]);
+    assert!(!told.stderr.contains(claims["jti"].as_str().unwrap()), "{told:#?}");
     // A token of another controller was not signed by this one.
     let text = fs::read_to_string(place.path("unknown.jwt")).unwrap();
     let (head, _) = text.rsplit_once('.').unwrap();
     fs::write(place.path("forged.jwt"), format!("{head}.{}", "A".repeat(86))).unwrap();
     enroll("forged.jwt").fails(3, &["signature"]);
+    // None of them harmed the real one.
+    enroll("real.jwt").ok();
 }
 
 #[test]
@@ -140,4 +156,58 @@ fn a_router_whose_port_is_taken_says_so() {
     config.push_str(&format!("web:\n  - name: health\n    bindPoints:\n      - interface: {address}\n    apis:\n      - binding: health-checks\n"));
     fs::write(place.path("r1.yml"), config).unwrap();
     place.run(&["router", "run", "r1.yml", "--log-level", "off"]).fails(7, &["health", "caused by: ", "hint: "]);
+}
+
+/// As [`exuvia`], but bound by the modes of files even as root.
+fn bound_by_modes(place: &Place, args: &[&str]) -> Command {
+    let mut command = exuvia(place.home.path(), args);
+    command.env("EXUVIA_PARENT_PID", std::process::id().to_string()).env("EXUVIA_OBEY_MODES", "1");
+    command
+}
+
+#[test]
+fn files_of_somebody_else_are_named_and_nothing_is_lost() {
+    let place = Place::logged_in();
+    place.run(&["fleet", "create", "r1", "-o", "r1.jwt"]).ok();
+    write_router_config(place.home.path(), "r1");
+    let set = |name: &str, mode| fs::set_permissions(place.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    let enroll = ["router", "enroll", "r1.yml", "--jwt", "r1.jwt"];
+    set("r1.yml", 0);
+    finish(bound_by_modes(&place, &enroll)).fails(3, &["r1.yml", "Permission denied", "hint: "]);
+    set("r1.yml", 0o600);
+    set("r1.jwt", 0);
+    finish(bound_by_modes(&place, &enroll)).fails(3, &["r1.jwt", "Permission denied", "hint: "]);
+    set("r1.jwt", 0o600);
+    set("r1", 0o500);
+    finish(bound_by_modes(&place, &enroll)).fails(4, &["caused by: ", "hint: "]);
+    set("r1", 0o700);
+    finish(bound_by_modes(&place, &enroll)).ok();
+    set(".local/state/exuvia/session.json", 0);
+    finish(bound_by_modes(&place, &["fleet", "list"])).fails(3, &["session.json", "Permission denied"]);
+}
+
+#[test]
+fn a_disk_without_room_costs_a_router_nothing_but_the_attempt() {
+    let place = Place::logged_in();
+    place.run(&["fleet", "create", "r1", "-o", "r1.jwt"]).ok();
+    write_router_config(place.home.path(), "r1");
+    let mut full = Command::new("sh");
+    let enroll = "ulimit -f 0; exec \"$EXUVIA\" router enroll r1.yml --jwt r1.jwt";
+    full.args(["-c", enroll]).env_clear().env("EXUVIA", env!("CARGO_BIN_EXE_exuvia")).current_dir(place.home.path());
+    finish(full).fails(4, &["caused by: ", "hint: "]);
+    place.run(&["router", "enroll", "r1.yml", "--jwt", "r1.jwt"]).ok();
+    let mut router = place.running("r1");
+    assert_eq!(router.terminate(), Some(0));
+}
+
+#[test]
+fn a_daemon_that_logs_json_fails_in_json() {
+    let home = tempfile::tempdir().unwrap();
+    let ran = run(home.path(), &["--log-format", "json", "controller", "run", "none.yml"]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    let line: serde_json::Value = serde_json::from_str(ran.stderr.trim()).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert_eq!(line["exit_code"], 3);
+    assert!(line["message"].as_str().unwrap().contains("none.yml"), "{line}");
+    assert!(line["hint"].is_string(), "{line}");
 }

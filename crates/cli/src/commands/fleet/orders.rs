@@ -125,7 +125,7 @@ pub(super) async fn renew(printer: Printer, file: &Path, args: &Several) -> Resu
         let order: RenewView = client.one(Operation::RenewRouter, &router.id, &[], NO_BODY).await?;
         let now = words::now_unix_s();
         printer.note(&match order.told {
-            true => format!("{}: told to renew, until {}", named(&router), words::moment(now, order.to_unix_s)),
+            true => format!("{}: told to renew, until {}", named(&router), words::date(now, order.to_unix_s)),
             false => format!(
                 "{}: not connected, or too old to be told; it learns of it when it connects next",
                 named(&router)
@@ -153,7 +153,7 @@ pub(super) async fn rekey(printer: Printer, file: &Path, args: &Rekey) -> Result
     }
     let now = words::now_unix_s();
     printer.data(&format!(
-        "ordered:      {}\nuntil:        {}\ntold at once: {} routers\noutstanding:  {} routers",
+        "ordered:      {}\nends:         {}\ntold at once: {} routers\noutstanding:  {} routers",
         words::moment(now, view.ordered_at_unix_s),
         words::moment(now, view.until_unix_s),
         view.told,

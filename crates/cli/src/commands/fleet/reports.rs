@@ -79,14 +79,15 @@ pub(super) async fn show(printer: Printer, file: &Path, args: &Show) -> Result<(
 fn facts(now: i64, router: &RouterView) -> String {
     let admitted = router.leaves.iter().filter(|leaf| leaf.is_admitted).map(|leaf| leaf.seq.to_string());
     let admitted = admitted.collect::<Vec<_>>().join(", ");
+    let ends = |at: Option<i64>| at.map_or_else(|| "none".to_owned(), |at| format!("ends {}", words::moment(now, at)));
     let mut lines = vec![
         ("lock-out", lockout(router)),
         ("router", format!("{} ({}), {}", router.name, router.id, router.kind)),
         ("progress", router.progress.to_string()),
         ("standing", format!("{}, enrollment {}", router.standing, router.epoch)),
         ("admitted", if admitted.is_empty() { "no leaf".to_owned() } else { format!("leaf {admitted}") }),
-        ("client leaf", format!("ends {}", words::moment_or_dash(now, router.client_not_after_unix_s))),
-        ("server leaf", format!("ends {}", words::moment_or_dash(now, router.server_not_after_unix_s))),
+        ("client leaf", ends(router.client_not_after_unix_s)),
+        ("server leaf", ends(router.server_not_after_unix_s)),
         ("next renewal", words::moment_or_dash(now, router.renew_due_unix_s)),
     ];
     lines.push((
@@ -94,7 +95,7 @@ fn facts(now: i64, router: &RouterView) -> String {
         match &router.connection {
             Some(one) => {
                 let version = one.version.as_deref().map_or(String::new(), |version| format!(", runs {version}"));
-                let since = words::moment(now, one.since_unix_s);
+                let since = words::date(now, one.since_unix_s);
                 format!("from {} since {since}, {} underlays{version}", one.remote_address, one.underlays)
             }
             None => "none".to_owned(),
@@ -221,7 +222,7 @@ pub(super) async fn pipeline(printer: Printer, file: &Path, args: &Pipeline) -> 
     let life = words::seconds(issuer.leaf_life_s);
     text.push_str(&format!("issuer:   {}, ends {ends}, leaves live {life}\n", printable(&issuer.subject)));
     if let Some(campaign) = &view.campaign {
-        let until = words::moment(now, campaign.until_unix_s);
+        let until = words::date(now, campaign.until_unix_s);
         text.push_str(&format!("re-key:   {} routers outstanding, until {until}\n", campaign.outstanding));
     }
     printer.data(&text)?;

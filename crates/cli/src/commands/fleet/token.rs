@@ -53,7 +53,8 @@ impl Destination {
             }
             None => None,
         };
-        let ends = words::moment_or_dash(words::now_unix_s(), expires_unix_s);
+        let now = words::now_unix_s();
+        let ends = expires_unix_s.map_or_else(|| "it is used".to_owned(), |at| words::date(now, at));
         printer.note(&match &written {
             Some(path) => {
                 format!("router `{name}` ({id}): enrollment token in `{}`, good until {ends}", path.display())
