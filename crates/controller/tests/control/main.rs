@@ -6,6 +6,7 @@ mod admission;
 mod advice;
 mod closing;
 mod extension;
+mod killed;
 mod process;
 mod stock;
 mod world;

@@ -76,7 +76,7 @@ pub(crate) async fn made(dir: PathBuf) -> ControllerConfig {
     config
 }
 
-fn listen_anywhere(config: &mut ControllerConfig) {
+pub(crate) fn listen_anywhere(config: &mut ControllerConfig) {
     config.control.listen.host = "127.0.0.1".to_owned();
     config.control.listen.port = 0;
     let interface = &mut config.web[0].bind_points[0].interface;
@@ -346,7 +346,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    fn of(connected: Connected) -> Self {
+    pub(crate) fn of(connected: Connected) -> Self {
         let answer = connected.answer.clone();
         let settings = ChannelSettings { last_underlay: LastUnderlay::Closes, ..ChannelSettings::dialing() };
         let (channel, events) = connected.open(settings);
