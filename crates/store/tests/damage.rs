@@ -5,7 +5,8 @@
 #[path = "scene/rig.rs"]
 mod rig;
 
-use lifecycle::manifest::Manifest;
+use lifecycle::UnixTime;
+use lifecycle::manifest::{AttemptRecord, Manifest};
 use rig::{STATE, Shown, candidate, enrolled, facts, files, keys, number, open, renew};
 use store::disk::{CrashModel, Errno, Fault, Operation, SimDisk};
 use store::format::FileDamage;
@@ -270,6 +271,26 @@ fn after_a_failed_sync_the_generation_is_never_written_again() {
             other => panic!("operation {at}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn an_attempt_whose_stage_failed_goes_on_under_a_new_number() {
+    let (mut store, _) = opened();
+    let n = number(3);
+    store.prepare(n, &keys(3), Reservation::default()).unwrap();
+    let mut manifest = store.manifest().cloned().unwrap();
+    manifest.last_number = n;
+    manifest.attempt = Some(AttemptRecord { number: n, began: UnixTime::from_s(3), failures: 0 });
+    store.commit(&manifest).unwrap();
+    store.disk_mut().set_read_only(true);
+    store.stage(n, &files(3)).unwrap_err();
+    store.disk_mut().set_read_only(false);
+    // Whoever reads the disk again must not be sent back to a number that this process never writes again.
+    assert_eq!(store.load(facts).unwrap().prepared(), None);
+    assert_eq!(store.next_number(), number(4));
+    // Another process may: it writes every byte anew.
+    let mut next = open(store.close()).unwrap();
+    assert_eq!(next.load(facts).unwrap().prepared().map(|prepared| prepared.number), Some(n));
 }
 
 #[test]

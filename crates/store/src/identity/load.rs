@@ -183,7 +183,10 @@ impl<D: Disk> IdentityStore<D> {
             }
         }
         let prepared = match manifest.attempt {
-            Some(AttemptRecord { number, .. }) if manifest.candidate(number).is_none() => {
+            // What this process has given up is over, whatever its folder holds: the attempt goes on under a new number.
+            Some(AttemptRecord { number, .. })
+                if manifest.candidate(number).is_none() && !self.memory.given_up.contains(&number) =>
+            {
                 match self.read_keys(number) {
                     Ok(keys) => Some(Prepared { number, keys }),
                     // Discarded: the attempt is over.
