@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lifecycle::issuance::Window;
 use lifecycle::renewal::{DialOutcome, ProofOutcome, VerifyAnswer};
 use lifecycle::{ControllerId, GenerationNumber};
 use net::channel::{
@@ -151,8 +152,9 @@ impl Line {
 
     async fn dial(&mut self, credentials: Arc<Credentials>) -> Result<(), DriverGone> {
         if let Some(session) = self.session.as_ref().filter(|session| session.is_open()) {
-            // The machine was built anew from the disk and does not know that the channel never went away.
-            return self.report(admitted(session, session.peer.clone())).await;
+            // The machine was built anew from the disk and does not know that the channel never went away. What the controller
+            // advised when it opened is old by now.
+            return self.report(admitted(session, session.peer.clone(), None)).await;
         }
         if self.is_dialing {
             return Ok(());
@@ -272,7 +274,9 @@ impl Line {
         };
         let (channel, events) = connected.open(self.channel_settings());
         let session = Session { channel, events, answer, peer: peer.clone(), admitted: generation };
-        let report = admitted(&session, peer);
+        let advice = session.answer.exuvia;
+        let window = window_of(RenewalAdvice { window: advice.window, renew_now: advice.renew_now });
+        let report = admitted(&session, peer, window);
         self.session = Some(session);
         for frame in replies::first_words() {
             self.send(frame);
@@ -400,11 +404,10 @@ async fn next_event(session: &mut Option<Session>) -> Event {
     std::future::pending().await
 }
 
-fn admitted(session: &Session, peer: Peer) -> Report {
-    let advice = RenewalAdvice { window: session.answer.exuvia.window, renew_now: session.answer.exuvia.renew_now };
+fn admitted(session: &Session, peer: Peer, window: Option<Window>) -> Report {
     Report::Dialed {
         generation: session.admitted,
-        outcome: DialOutcome::Admitted { grouped: session.is_grouped(), window: window_of(advice) },
+        outcome: DialOutcome::Admitted { grouped: session.is_grouped(), window },
         peer: Some(peer),
         reason: None,
     }

@@ -36,6 +36,8 @@ pub(crate) const ROUTER: &str = "router-1";
 pub(crate) struct Faults {
     /// 20301 is signed for, and not sent.
     pub(crate) lose_certs: AtomicU32,
+    /// 20301 is sent twice.
+    pub(crate) double_certs: AtomicU32,
     /// 20303 is not seen.
     pub(crate) lose_verify: AtomicU32,
     /// 20303 is obeyed, and not answered.
@@ -392,6 +394,9 @@ async fn serve(state: Arc<State>, channel: Channel, mut events: Events) {
                     ca_pem: String::new(),
                 };
                 let _ = channel.send(certs.to_frame()).await;
+                if strikes(&state.faults.double_certs) {
+                    let _ = channel.send(certs.to_frame()).await;
+                }
             }
             content_type::EXTENSION_VERIFY => {
                 if strikes(&state.faults.lose_verify) {

@@ -634,3 +634,38 @@ async fn nothing_is_written_over_a_store_of_which_nothing_can_be_used() {
     assert_eq!(std::fs::read(state.join("manifest")).unwrap(), [0; 64]);
     assert_eq!(std::fs::read(state.join("generations/0001/client.pem")).unwrap(), b"rotten");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_doubled_answer_is_dropped_and_told() {
+    for extra in ["", FRESH_KEYS] {
+        let controller = Controller::start(Rules::Ours, LIFE).await;
+        let home = Home::enrolled(&controller, extra).await;
+        controller.state.faults.double_certs.store(1, Ordering::SeqCst);
+        let mut running = home.start().await;
+        running.connected().await;
+        running.renew().await;
+        let (mut is_stale, mut is_promoted) = (false, false);
+        running
+            .wait_for("a stale answer and a promotion", |what| {
+                is_stale |= matches!(what, EventKind::StaleAnswer { .. });
+                is_promoted |= matches!(what, EventKind::Promoted { generation: 2, .. });
+                (is_stale && is_promoted).then_some(())
+            })
+            .await;
+        assert_eq!(running.client().await.status().await.unwrap().candidates, 2);
+        running.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_re_enrollment_is_done_by_the_daemon_that_holds_the_lock() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let mut running = home.start().await;
+    running.connected().await;
+    let token = controller.re_enroll();
+    let enrolled = enroll(&home.config, &token, false).await.unwrap();
+    assert_eq!(enrolled.generation, None, "the daemon did it");
+    assert_eq!(running.promoted().await, 2);
+    running.end().await;
+}
