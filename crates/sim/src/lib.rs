@@ -1,1 +1,30 @@
-//! Seeded worlds of routers, controllers, disks, clocks and networks.
+//! Seeded worlds of routers, controllers, disks, clocks and networks, in one process and virtual time.
+//!
+//! Routers are the real [`lifecycle::renewal`] machine over the real [`store::identity`] on a simulated disk, controllers the real
+//! [`lifecycle::issuance`] machine over a register that loses what was not committed; between them a network that loses, doubles, delays and
+//! reorders. Models of OpenZiti's own router and controller stand beside them, so that every pairing can be told, and so that what is known
+//! to go wrong between those two is *found* here: a simulator that finds nothing there would find nothing anywhere.
+//!
+//! Start at [`run`] (a seed, a verdict), then [`World`] (a story, told step by step), then [`claims`] (what must hold).
+//!
+//! Not here: bytes of certificates and frames (`pki`, `wire`), real sockets and real disks (`net`, `store`).
+#![forbid(unsafe_code)]
+
+pub mod claims;
+mod clock;
+mod dice;
+mod message;
+mod paper;
+mod plan;
+mod register;
+mod run;
+mod stock;
+mod world;
+
+pub use claims::{Broken, Claim};
+pub use dice::Dice;
+pub use message::Kind;
+pub use plan::{Fault, Make, Net, Plan};
+pub use run::{Counts, Report, check_liveness, run, run_plan, run_traced, run_with};
+pub use store::disk::{Errno, Fault as DiskFault, SimDisk};
+pub use world::{Action, Trouble, World};

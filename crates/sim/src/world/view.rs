@@ -1,0 +1,155 @@
+//! Looking at a world from outside.
+
+use lifecycle::manifest::Manifest;
+use lifecycle::renewal::PhaseName;
+use lifecycle::{GenerationNumber, Leaf};
+
+use super::{Body, World};
+use crate::claims::{Claim, some_durable_generation_is_admitted};
+use crate::plan::Make;
+
+impl World {
+    /// What a crash of this router may leave, one set of client leaves for each worst case.
+    pub fn survivors(&self, router: usize) -> Vec<Vec<Leaf>> {
+        match self.routers.get(router).map(|host| &host.body) {
+            Some(Body::Exuvia(_)) => self.routers.get(router).map(|host| host.survivors.clone()).unwrap_or_default(),
+            // Its own in-place writes are outside every promise: what is in the page cache counts as kept.
+            Some(Body::Stock(body)) => vec![body.file.cached.into_iter().collect()],
+            None => Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_exempt(&self, router: usize) -> bool {
+        self.routers.get(router).is_none_or(|host| host.is_exempt)
+    }
+
+    /// Would any controller give a channel to this leaf, by its own clock and its own durable record?
+    pub fn is_admitted_somewhere(&self, router: usize, leaf: &Leaf) -> bool {
+        (0..self.controllers.len()).any(|controller| self.is_admitted_at(controller, router, leaf))
+    }
+
+    /// Would this controller give a channel to this leaf?
+    pub fn is_admitted_at(&self, controller: usize, router: usize, leaf: &Leaf) -> bool {
+        let now = self.clock_now(controller);
+        match self.plan.controller_make {
+            Make::Stock => self.cluster.admits(controller, router, leaf.fingerprint, now.wall),
+            Make::Exuvia => self.register.record(router).is_some_and(|record| {
+                record.check_link(now, &self.issuance, leaf.fingerprint).is_ok()
+                    || (record.restored_from.is_some() && {
+                        let input = lifecycle::issuance::Input::Use { leaf: *leaf };
+                        let outcome = record.step(now, &self.issuance, input);
+                        outcome.barrier().is_some_and(|commit| commit.record.is_some())
+                    })
+            }),
+        }
+    }
+
+    pub(crate) fn is_expired_everywhere(&self, leaf: &Leaf) -> bool {
+        (0..self.controllers.len()).all(|controller| leaf.is_expired(self.true_now(controller)))
+    }
+
+    pub(crate) fn describe_admitted(&self, router: usize) -> String {
+        match self.plan.controller_make {
+            Make::Stock => {
+                format!("{:?}", (0..self.controllers.len()).map(|n| self.cluster.row(n, router)).collect::<Vec<_>>())
+            }
+            Make::Exuvia => format!("{:?}", self.register.record(router)),
+        }
+    }
+
+    /// P1, after anything that may have changed it.
+    pub(crate) fn check_identity(&mut self, router: usize) {
+        self.counts.checks += 1;
+        let result = some_durable_generation_is_admitted(self, router);
+        if self.plan.router_make == Make::Stock {
+            // Known to lose: found and counted, not an end.
+            let Some(host) = self.routers.get_mut(router) else { return };
+            let is_lost = result.is_err();
+            if is_lost && !host.is_lost {
+                self.counts.losses += 1;
+                if let Err(found) = result {
+                    self.note(|| format!("router {router} HAS LOST its identity: {found}"));
+                }
+            }
+            if let Some(host) = self.routers.get_mut(router) {
+                host.is_lost = is_lost;
+            }
+            return;
+        }
+        self.claim(router, Claim::SomeDurableGenerationIsAdmitted, result);
+    }
+
+    /// Has this router, at this moment, nothing that a controller would admit after a restart?
+    pub fn is_locked_out(&self, router: usize) -> bool {
+        some_durable_generation_is_admitted(self, router).is_err()
+    }
+
+    /// Where a router of ours stands; `None` while its process is down.
+    pub fn phase(&self, router: usize) -> Option<PhaseName> {
+        Some(self.process(router)?.machine.as_ref()?.phase().name())
+    }
+
+    /// The generation that a router of ours serves.
+    pub fn live(&self, router: usize) -> Option<GenerationNumber> {
+        Some(self.process(router)?.machine.as_ref()?.live())
+    }
+
+    /// What a router of ours last told TLS endpoints to serve.
+    pub fn published(&self, router: usize) -> Option<GenerationNumber> {
+        self.process(router)?.published
+    }
+
+    /// What a router's machine would tell a restart.
+    pub fn manifest(&self, router: usize) -> Option<&Manifest> {
+        Some(self.process(router)?.machine.as_ref()?.manifest())
+    }
+
+    /// With how many controllers a router has a channel.
+    pub fn connected(&self, router: usize) -> usize {
+        self.links(router).map_or(0, |links| links.channels.len())
+    }
+
+    /// How many leaves the register holds for a router, and how many of them it admits now.
+    pub fn held_and_admitted(&self, router: usize) -> (usize, usize) {
+        let now = self.clock_now(0);
+        self.register
+            .record(router)
+            .map_or((0, 0), |record| (record.leaves.len(), record.admitted(now, &self.issuance).count()))
+    }
+
+    /// When the next thing happens.
+    pub fn next_at(&self) -> Option<u64> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Every leaf that is left is expired, or the operator took the identity away: only a person can mend that.
+    pub fn is_beyond_help(&self, router: usize) -> bool {
+        let survivors = self.survivors(router);
+        self.is_exempt(router) || survivors.iter().any(|set| set.iter().all(|leaf| self.is_expired_everywhere(leaf)))
+    }
+
+    /// After the faults: connected, steady, on the newest generation, which was proven.
+    pub fn is_settled(&self, router: usize) -> Result<(), String> {
+        let phase = self.phase(router);
+        if !matches!(phase, Some(PhaseName::Steady | PhaseName::Promoted)) {
+            return Err(format!("it is in {phase:?}"));
+        }
+        let (Some(manifest), Some(live)) = (self.manifest(router), self.live(router)) else {
+            return Err("no process runs".to_owned());
+        };
+        let newest = manifest.candidates.last().map(|newest| newest.number);
+        if newest != Some(live) {
+            return Err(format!("it serves {live}, and the newest is {newest:?}"));
+        }
+        if manifest.candidate(live).is_none_or(|candidate| candidate.first_admitted.is_none()) {
+            return Err(format!("{live} was never admitted"));
+        }
+        if self.published(router) != Some(live) {
+            return Err(format!("it publishes {:?} and lives with {live}", self.published(router)));
+        }
+        if self.connected(router) != self.controllers.len() {
+            return Err(format!("it has {} channels", self.connected(router)));
+        }
+        Ok(())
+    }
+}
