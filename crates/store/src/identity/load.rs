@@ -89,10 +89,11 @@ pub struct Intact {
 pub struct Damaged {
     /// What became of the manifest.
     pub found: ManifestFound,
-    /// Intact manifest: as read, without the candidates whose generation is damaged. Otherwise rebuilt: every intact generation is a
+    /// Intact manifest: as read, without the candidates whose generation is damaged; one that could not be *read* stays, since nothing is
+    /// known of it, and has no entry in `generations`. Otherwise rebuilt: every intact generation is a
     /// candidate, and may have been shown to a controller.
     pub manifest: Manifest,
-    /// One for each candidate of that manifest.
+    /// One for each candidate of that manifest that could be read.
     pub generations: Vec<Generation>,
     /// The attempt's generation, if it is not a candidate yet.
     pub prepared: Option<Prepared>,
@@ -173,13 +174,19 @@ impl<D: Disk> IdentityStore<D> {
     fn load_named(&mut self, manifest: Manifest) -> Loaded {
         let mut generations = Vec::with_capacity(manifest.candidates.len());
         let mut damage = Vec::new();
+        let mut unread = Vec::new();
         for candidate in &manifest.candidates {
             match self.read_generation(candidate.number) {
                 Ok(generation) if generation.digest == candidate.digest => generations.push(generation),
                 Ok(_) => {
                     damage.push(Damage { path: self.generation_path(candidate.number), found: FileDamage::Mismatch })
                 }
-                Err(found) => damage.push(found),
+                Err(found) => {
+                    if matches!(found.found, FileDamage::Unreadable(_)) {
+                        unread.push(candidate.number);
+                    }
+                    damage.push(found);
+                }
             }
         }
         let prepared = match manifest.attempt {
@@ -204,7 +211,11 @@ impl<D: Disk> IdentityStore<D> {
             return Loaded::Intact(Intact { manifest, generations, prepared });
         }
         let mut usable = manifest;
-        usable.candidates.retain(|candidate| generations.iter().any(|found| found.number == candidate.number));
+        // What the disk would not say today it may say tomorrow: a read error drops nothing from the manifest.
+        let unread: BTreeSet<_> = unread.into_iter().collect();
+        usable.candidates.retain(|candidate| {
+            unread.contains(&candidate.number) || generations.iter().any(|found| found.number == candidate.number)
+        });
         Loaded::Damaged(Damaged { found: ManifestFound::Intact, manifest: usable, generations, prepared, damage })
     }
 
