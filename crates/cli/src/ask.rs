@@ -125,9 +125,9 @@ fn hidden_line(printer: Printer, prompt: &str) -> Result<Zeroizing<String>, Fail
     silent.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
     silent.special_codes[SpecialCodeIndex::VMIN] = 1;
     silent.special_codes[SpecialCodeIndex::VTIME] = 0;
-    printer.ask(prompt);
     let restore = Restore(before);
     tcsetattr(stdin.as_fd(), OptionalActions::Flush, &silent).map_err(|error| fail(error.into()))?;
+    printer.ask(prompt);
     let mut typed: Zeroizing<Vec<u8>> = Zeroizing::new(Vec::with_capacity(PASSWORD_BYTES_MAX));
     for byte in stdin.lock().bytes() {
         match byte.map_err(fail)? {

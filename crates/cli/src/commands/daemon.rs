@@ -39,7 +39,7 @@ pub fn wait<T>(threads: Threads, doing: impl Future<Output = Result<T, Failure>>
     }
     builder.enable_all().build().map_err(fail)?.block_on(async {
         // Once it was listened to, a signal never gets its default action back.
-        signal(SignalKind::from_raw(SIGXFSZ)).map_err(fail)?;
+        let _heard = signal(SignalKind::from_raw(SIGXFSZ)).map_err(fail)?;
         doing.await
     })
 }

@@ -58,7 +58,7 @@ pub fn parse_controller(text: &str) -> Result<String, String> {
     }
     let uri: Uri = format!("https://{rest}").parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     let authority = uri.authority().ok_or("it names no host")?;
-    if uri.path().trim_matches('/') != "" || uri.query().is_some() || authority.as_str().contains('@') {
+    if !uri.path().trim_matches('/').is_empty() || uri.query().is_some() || authority.as_str().contains('@') {
         return Err("expected a host and a port and nothing else, such as `https://ctrl.example.org:1280`".to_owned());
     }
     if authority.host().trim_matches(['[', ']']).contains(':') && !authority.host().starts_with('[') {
