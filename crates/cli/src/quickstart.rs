@@ -231,6 +231,8 @@ async fn play(
     let (fault_stop, fault_stopped) = Stop::new();
     let mut faulting = JoinSet::new();
     if args.faults {
+        // Faults spare whoever has little time left, so that has to be known first.
+        cast.field.lockout.sample().await;
         let seed = args.seed.unwrap_or_else(Dice::fresh_seed);
         let (kinds, skipped) = faults::allowed(&cast.field, home.path());
         screen.say(&format!(

@@ -110,7 +110,7 @@ impl Summary {
             skipped: books.skipped.clone(),
             cadence,
             per_router: routers.iter().map(RouterEntry::of).collect(),
-            complaints: books.complaints.clone(),
+            complaints: together(&books.complaints),
         };
         summary.judge(run);
         summary
@@ -193,7 +193,7 @@ impl Summary {
                 lines.push(format!("{} was locked out: {why}", router.name));
             }
         }
-        lines.extend(self.complaints.iter().take(20).map(|what| format!("note: {what}")));
+        lines.extend(self.complaints.iter().take(20).map(|complaint| format!("note: {complaint}")));
         lines.push(match self.is_ok {
             true => "nothing was lost".to_owned(),
             false => format!("FAILED: {}", self.reasons.join("; ")),
@@ -240,6 +240,19 @@ impl Cadence {
             longest_gap_s: tenths(longest),
         }
     }
+}
+
+/// Each complaint once, with how often it was made.
+fn together(complaints: &[String]) -> Vec<String> {
+    let mut counted: Vec<(&str, u64)> = Vec::new();
+    for complaint in complaints {
+        match counted.iter_mut().find(|(text, _)| text == complaint) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((complaint, 1)),
+        }
+    }
+    let spell = |(text, count): (&str, u64)| if count == 1 { text.to_owned() } else { format!("{text} ({count} times)") };
+    counted.into_iter().map(spell).collect()
 }
 
 fn hits_needed(elapsed: Duration) -> u64 {

@@ -191,7 +191,9 @@ impl Watched {
                 self.now.send_modify(|now| now.last_proof_ms = Some(line.at_ms));
                 self.look().await;
             }
-            EventKind::AttemptFailed { .. } => self.tally.router(index, |router| router.failed_attempts += 1),
+            EventKind::AttemptFailed { .. } | EventKind::Recovered { .. } => {
+                self.tally.router(index, |router| router.failed_attempts += 1)
+            }
             EventKind::UnderlayClosed { kind, is_by_us, reason, .. } => {
                 self.was_by_us.store(*is_by_us, Ordering::Relaxed);
                 // Taking away one of several, in good order, loses nothing.
