@@ -1,7 +1,5 @@
 //! Both clocks, read once per input.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use lifecycle::{Now, UnixTime, Uptime};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,11 +15,7 @@ pub(crate) fn now() -> Now {
 
 /// What the wall clock says.
 pub(crate) fn wall() -> UnixTime {
-    let ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
-    };
-    UnixTime::from_ms(ms)
+    UnixTime::from_ms(net::clock::wall_ms())
 }
 
 /// An instant as people write it, in UTC.

@@ -236,6 +236,10 @@ impl Driver {
                     if had_barrier {
                         self.mishaps = 0;
                     }
+                    // Dials share a step with nothing else, so whatever else is due follows right behind them.
+                    if effects.iter().any(|effect| matches!(effect, Effect::Dial { .. })) {
+                        self.queue.push_back(Input::Tick);
+                    }
                     for effect in effects {
                         self.perform(effect);
                     }

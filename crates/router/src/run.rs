@@ -52,6 +52,12 @@ pub enum RunError {
         /// What was found at the configured paths.
         why: String,
     },
+    /// There is one, and none of it can be used.
+    #[error("this router's identity is damaged: {found}")]
+    Damaged {
+        /// What is damaged.
+        found: String,
+    },
     /// Nowhere to keep anything.
     #[error("`identity.cert` is in no file, and no state folder is configured")]
     NoPlace,
@@ -83,6 +89,9 @@ impl RunError {
             Self::Config(_) => "correct the file; `exuvia router run --check` tells all problems at once",
             Self::NotEnrolled { .. } => {
                 "create the router on the controller and run `exuvia router enroll CONFIG --jwt FILE`"
+            }
+            Self::Damaged { .. } => {
+                "restore the state folder from a backup; otherwise make a new token on the controller (re-enroll) and enroll with it"
             }
             Self::NoPlace => "put the identity into files, or name a folder: `exuvia: {state: DIR}`",
             Self::Store(error) => error.hint(),
@@ -149,7 +158,7 @@ pub fn status_from_disk(config: &RouterConfig) -> Result<StatusView, RunError> {
     let mode = detect(&mut custody, config);
     let policy = policy_of(&config.renewal);
     let status = crate::status::from_disk(&mut custody, &mode, router.as_str(), policy)?;
-    let mut status = status.ok_or_else(nothing)?;
+    let mut status = status.ok_or_else(|| nothing_usable(&custody, String::new()))?;
     if let Ok((directory, _)) = Directory::open(&config.control.endpoints_file, &config.control.endpoints) {
         status.controllers = directory
             .entries()
@@ -363,9 +372,8 @@ fn recover(
     let is_managed = matches!(mode, StorageMode::ExternallyManaged { .. });
     let paths = ConfiguredPaths::new(&config.identity, place::is_projected(config), is_managed);
     if crate::status::is_empty(&found.manifest) {
-        let files = paths.read(custody).map_err(|why| RunError::NotEnrolled { why })?;
-        let manifest =
-            custody.borrow_identity(files).map_err(|error| RunError::NotEnrolled { why: chain_text(&error) })?;
+        let files = paths.read(custody).map_err(|why| nothing_usable(custody, why))?;
+        let manifest = custody.borrow_identity(files).map_err(|error| nothing_usable(custody, chain_text(&error)))?;
         found.manifest = manifest;
         found.prepared = None;
         match custody.adopt() {
@@ -387,8 +395,16 @@ fn recover(
         tracing::warn!(target: "exuvia::router", "storage is {mode}: no renewal; {hint}");
     }
     let renewal = recovery::recover(clock::now(), policy_of(&config.renewal), found);
-    let renewal = renewal.ok_or_else(|| RunError::NotEnrolled { why: custody.damage().join("; ") })?;
+    let renewal = renewal.ok_or_else(|| nothing_usable(custody, String::new()))?;
     Ok((renewal, mode, paths))
+}
+
+/// Damaged and absent are different answers. `why` = what is wrong at the configured paths.
+fn nothing_usable(custody: &Custody, why: String) -> RunError {
+    match custody.damage() {
+        [] => RunError::NotEnrolled { why },
+        damage => RunError::Damaged { found: damage.join("; ") },
+    }
 }
 
 fn line_settings(config: &RouterConfig, router: &RouterId, life: Duration) -> LineSettings {

@@ -669,3 +669,19 @@ async fn a_re_enrollment_is_done_by_the_daemon_that_holds_the_lock() {
     assert_eq!(running.promoted().await, 2);
     running.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lapsed_router_goes_on_and_is_mended_by_a_new_token() {
+    let controller = Controller::start(Rules::Ours, Duration::from_secs(4)).await;
+    let home = Home::enrolled(&controller, "").await;
+    // From now on nothing that the router has is admitted.
+    let token = controller.re_enroll();
+    let mut running = home.start().await;
+    running.wait_for("refusal", |what| matches!(what, EventKind::Refused { .. }).then_some(())).await;
+    running.wait_for("lapse", |what| matches!(what, EventKind::Lapsed {}).then_some(())).await;
+    assert_eq!(running.client().await.status().await.unwrap().phase, "Lapsed");
+
+    enroll(&home.config, &token, false).await.unwrap();
+    assert!(running.promoted().await > 1);
+    running.end().await;
+}
