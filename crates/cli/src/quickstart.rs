@@ -80,8 +80,8 @@ pub struct QuickstartArgs {
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
 
-    /// End by itself after this time, such as `90s`; until Ctrl-C if left out
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    /// End by itself after this time, such as `90s`; at least 5 s. Until Ctrl-C if left out
+    #[arg(long = "for", value_name = "TIME", value_parser = run_for)]
     run_for: Option<Duration>,
 
     /// Print one JSON object on standard output at the end, and everything else on standard error
@@ -91,6 +91,11 @@ pub struct QuickstartArgs {
 
 fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn run_for(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time >= Duration::from_secs(5) { Ok(time) } else { Err("it must be at least 5 s".to_owned()) }
 }
 
 fn leaf_life(text: &str) -> Result<Duration, String> {

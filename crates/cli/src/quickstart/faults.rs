@@ -10,7 +10,7 @@ mod strike;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use net::stop::StopSignal;
@@ -28,8 +28,8 @@ use super::tally::Tally;
 use super::watch::lockout::Lockout;
 use super::watch::{Heard, Watched};
 
-/// How long a killed process is expected to take until it is back, until one has shown how long it really takes.
-const RESTART: Duration = Duration::from_millis(700);
+/// How long a killed process is expected to take until it is back, unless one took longer.
+pub(crate) const RESTART: Duration = Duration::from_millis(700);
 /// The shortest other fault that is worth its name.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -54,6 +54,8 @@ pub(crate) struct Field {
     pub(crate) controller_probe: Probe,
     /// Is the controller being killed or started?
     pub(crate) controller_is_busy: AtomicBool,
+    /// The longest that a killed process took until it was back, in milliseconds.
+    pub(crate) restart_ms: AtomicU64,
     pub(crate) paths: Arc<[Path]>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) lockout: Arc<Lockout>,
@@ -179,7 +181,9 @@ impl Field {
     /// Routers that can bear a fault of this kind now, the most robust first.
     fn able(&self, kind: FaultKind) -> Vec<Arc<Unit>> {
         let needs = match kind {
-            FaultKind::KillRouter | FaultKind::KillController => RESTART,
+            FaultKind::KillRouter | FaultKind::KillController => {
+                Duration::from_millis(self.restart_ms.load(Ordering::Relaxed))
+            }
             _ => SHORTEST,
         };
         if kind == FaultKind::KillController && self.controller_is_busy.load(Ordering::Relaxed) {

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use net::stop::StopSignal;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::controller_api::{ApiFailure, ControllerApi};
-use super::faults::{Field, Unit};
+use super::faults::{self, Field, Unit};
 use super::home::{ControllerHome, Home, HomeError, RouterHome};
 use super::load::{Load, LoadError, Probe, Target};
 use super::processes::{Exit, Nursery, Process, last_lines};
@@ -172,6 +172,7 @@ pub(crate) async fn raise(
         controller,
         controller_probe,
         controller_is_busy: AtomicBool::new(false),
+        restart_ms: AtomicU64::new(u64::try_from(faults::RESTART.as_millis()).unwrap_or(0)),
         paths,
         tally,
         lockout,

@@ -251,7 +251,8 @@ fn together(complaints: &[String]) -> Vec<String> {
             None => counted.push((complaint, 1)),
         }
     }
-    let spell = |(text, count): (&str, u64)| if count == 1 { text.to_owned() } else { format!("{text} ({count} times)") };
+    let spell =
+        |(text, count): (&str, u64)| if count == 1 { text.to_owned() } else { format!("{text} ({count} times)") };
     counted.into_iter().map(spell).collect()
 }
 

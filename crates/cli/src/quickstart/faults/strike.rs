@@ -70,6 +70,7 @@ impl Field {
         sleep((began + slot.lasts.min(longest)).saturating_duration_since(Instant::now())).await;
         self.start_router(unit).await;
         let ready = timeout(BACK, unit.probe.until_ready()).await;
+        self.note_restart(began);
         self.tally.end(fault, unit.index, Side::Web);
         let mut changes = unit.watched.changes();
         let back = timeout(BACK, changes.wait_for(|now| now.starts > starts && now.is_connected)).await;
@@ -77,6 +78,11 @@ impl Field {
         if ready.is_err() || back.is_err() {
             self.tally.complain(format!("{} was not back {BACK:?} after `kill -9`", unit.name));
         }
+    }
+
+    fn note_restart(&self, began: Instant) {
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.restart_ms.fetch_max(took_ms, Ordering::Relaxed);
     }
 
     /// Starts a router whose process has ended, and tells the proxy.
@@ -106,6 +112,7 @@ impl Field {
         if timeout(BACK, self.controller_probe.until_ready()).await.is_err() {
             self.tally.complain(format!("the controller was not back {BACK:?} after `kill -9`"));
         }
+        self.note_restart(began);
         self.lockout.sample().await;
         for unit in &self.units {
             let mut changes = unit.watched.changes();

@@ -67,7 +67,7 @@ fn whole(state: &Path, candidate: &lifecycle::manifest::Candidate) -> Option<Who
     // The digest file itself has to be there as well; what it says is what the manifest says, or the router will refuse it.
     let is_recorded = read("digest").is_ok_and(|bytes| !bytes.is_empty());
     let is_whole = is_recorded && digest_of(candidate.number, &files) == candidate.digest;
-    is_whole.then(|| Whole {
+    is_whole.then_some(Whole {
         number: candidate.number.0,
         leaf: candidate.client.fingerprint,
         not_after: candidate.client.not_after,
