@@ -299,14 +299,18 @@ impl Renewal {
     fn imported(&mut self, now: Now, issued: Issued) -> RouterStep {
         let known = self.manifest.candidates.iter().any(|c| c.client.fingerprint == issued.client.fingerprint);
         let idle = matches!(self.phase, Phase::Steady { .. } | Phase::Promoted { .. } | Phase::Lapsed { .. });
-        if known || !idle || !self.make_room() {
+        if known || !idle {
             return Step::free(vec![]);
         }
+        let Some(dropped) = self.make_room() else { return Step::free(vec![]) };
         let live = self.live();
         let number = self.add_candidate(now, issued, Origin::Imported);
         self.phase =
             Phase::Proving { live, next: number, proof: Proof::new(now, self.policy.verify_window_for(self.life())) };
-        let then = vec![Effect::Report(Event::Imported(number))];
+        let mut then = vec![Effect::Report(Event::Imported(number))];
+        if !dropped.is_empty() {
+            then.push(Effect::Erase(dropped));
+        }
         Step::durable_first(Barrier::Import { number, manifest: self.manifest.clone() }, then)
     }
 
@@ -333,10 +337,10 @@ impl Renewal {
         number
     }
 
-    /// At the cap, drops the oldest candidate after which two later ones were admitted. `false` when there is none.
-    fn make_room(&mut self) -> bool {
+    /// At the cap, drops the oldest candidate after which two later ones were admitted, and says which; `None` when there is none.
+    fn make_room(&mut self) -> Option<Vec<GenerationNumber>> {
         if self.manifest.candidates.len() < CANDIDATES_MAX {
-            return true;
+            return Some(vec![]);
         }
         let live = self.live();
         let admitted_after = |at: usize, list: &[Candidate]| {
@@ -345,14 +349,8 @@ impl Renewal {
         let list = &self.manifest.candidates;
         let victim = (0..list.len()).find(|&at| {
             admitted_after(at, list) >= 2 && list.get(at).is_some_and(|candidate| candidate.number != live)
-        });
-        match victim {
-            Some(at) => {
-                self.manifest.candidates.remove(at);
-                true
-            }
-            None => false,
-        }
+        })?;
+        Some(vec![self.manifest.candidates.remove(victim).number])
     }
 
     /// Life of the live generation's shorter leaf; every time-out is capped at a share of it.

@@ -165,6 +165,10 @@ impl Record {
                 let seq = known.seq;
                 // Its successors are withdrawn: the operator says that this leaf is the one the router holds.
                 record.leaves.retain(|leaf| leaf.seq <= seq);
+                // As if it had been presented: what was never used would make room for the next one that is issued.
+                if let Some(leaf) = record.leaves.iter_mut().find(|leaf| leaf.seq == seq) {
+                    leaf.stage = LeafStage::Used;
+                }
                 record.last_used = Some(LastUsed { seq, first_use: now.wall });
                 changed(record, Audit::Readmitted(seq), Answer::Done)
             }

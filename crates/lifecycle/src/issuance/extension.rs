@@ -134,11 +134,12 @@ impl Record {
     }
 
     /// The leaf that an earlier, identical request got, while it is unused and young: a lost answer costs nothing.
-    /// Young = with more than half of what a new one would live.
+    /// Young = with more than half of what a new one would live. One that a later leaf has overtaken is of no use to anybody.
     fn repeatable(&self, now: Now, policy: &IssuancePolicy, asked: Asked) -> Option<&IssuedLeaf> {
         self.leaves.iter().rev().find(|leaf| {
             leaf.asked == asked
                 && leaf.stage != LeafStage::Used
+                && self.last_used.is_none_or(|last| leaf.seq > last.seq)
                 && leaf.client.not_after.since(now.wall) > policy.leaf_life.min(leaf.client.life()) / 2
         })
     }

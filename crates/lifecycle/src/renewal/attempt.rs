@@ -113,7 +113,7 @@ impl Renewal {
         match self.storage {
             Storage::Volatile => Some(Blocked::VolatileStorage),
             Storage::ExternallyManaged => Some(Blocked::ExternallyManaged),
-            Storage::Writable | Storage::ReadOnly if self.clone().make_room() => None,
+            Storage::Writable | Storage::ReadOnly if self.clone().make_room().is_some() => None,
             Storage::Writable | Storage::ReadOnly => Some(Blocked::NoRoom),
         }
     }
@@ -124,10 +124,7 @@ impl Renewal {
     }
 
     fn begin(&mut self, now: Now, cause: Cause) -> RouterStep {
-        let before: Vec<GenerationNumber> = self.manifest.candidates.iter().map(|c| c.number).collect();
-        self.make_room();
-        let dropped: Vec<GenerationNumber> =
-            before.into_iter().filter(|number| self.manifest.candidate(*number).is_none()).collect();
+        let dropped = self.make_room().unwrap_or_default();
         let live = self.live();
         let number = self.manifest.last_number.next();
         self.manifest.last_number = number;

@@ -151,8 +151,10 @@ impl Renewal {
             contact.link = Link::Down { retry_at: now.uptime.plus(retry_in) };
         }
         match &mut self.phase {
-            // Whatever was under way there will not be answered any more.
-            Phase::Proving { proof: Proof { pending, next_try, .. }, .. } => {
+            // Whatever was under way there will not be answered any more. It counts as a try, or a controller that hangs up at every
+            // 20303 would keep the attempt open for ever.
+            Phase::Proving { proof: Proof { pending, next_try, tries, .. }, .. } => {
+                *tries = tries.saturating_add(u32::from(*pending != Pending::Nothing));
                 *pending = Pending::Nothing;
                 *next_try = now.uptime;
             }

@@ -374,3 +374,31 @@ fn a_leaf_issued_after_the_end_of_the_old_one_is_taken() {
     assert_eq!(bench.phase(), PhaseName::Proving);
     assert_eq!(numbers(&bench.disk), [1, 2]);
 }
+
+#[test]
+fn a_controller_that_closes_the_channel_at_every_verify_does_not_keep_the_router_proving_for_ever() {
+    let mut bench = Bench::in_phase(PhaseName::Proving);
+    let began = bench.now.uptime;
+    while bench.phase() == PhaseName::Proving {
+        if sends_verify(&bench) {
+            bench.give(Input::ChannelClosed { controller: controller() });
+        } else if let [generation, ..] = dials(&bench)[..] {
+            // Back at once, with a leaf that it admits.
+            let outcome = if generation == 1 { admitted() } else { DialOutcome::Refused };
+            bench.dialed(generation, outcome);
+        }
+        bench.sleep(Duration::from_secs(60));
+        assert!(bench.now.uptime.since(began) < Duration::from_secs(1500), "the window ends");
+    }
+    assert_eq!(bench.phase(), PhaseName::Steady);
+}
+
+#[test]
+fn an_import_at_the_cap_erases_the_generation_that_made_room() {
+    let many: Vec<_> = (1..=8).map(|n| candidate(n, i64::try_from(n).unwrap() * DAY_S, true)).collect();
+    let mut bench = Bench::new(at(9 * DAY_S), found(many));
+    bench.tick().dialed(8, admitted());
+    bench.give(Input::Imported(issued(99, 9 * DAY_S)));
+    assert_eq!(numbers(&bench.disk), [2, 3, 4, 5, 6, 7, 8, 9]);
+    assert!(bench.effects.contains(&Effect::Erase(vec![number(1)])), "no manifest names its keys any more");
+}
