@@ -21,8 +21,58 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ),
     ("XDG_STATE_HOME", "folder under which the session of `exuvia fleet` is kept; `~/.local/state` if not set"),
     ("HOME", "home folder, where `XDG_STATE_HOME` is not set"),
+    (
+        "XDG_RUNTIME_DIR",
+        "folder for a router's admin socket, where the state folder cannot hold it; `/tmp/exuvia-UID` if not set",
+    ),
     ("NO_COLOR", "no colours if set and not empty"),
     ("TERM", "no colours if `dumb`"),
     ("COLUMNS", "width of help texts"),
     ("NOTIFY_SOCKET", "where a daemon tells systemd that it is ready, or stopping"),
+    ("EXUVIA_TEST_CLOCK_OFFSET", "moves the wall clock of a process, for tests; not for people"),
+    ("EXUVIA_PARENT_PID", "set by `quickstart` for its children; not for people"),
+    ("EXUVIA_OBEY_MODES", "set by `quickstart` for its children; not for people"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::VARIABLES;
+
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_variable_that_is_read_anywhere_is_listed() {
+        let mut files = Vec::new();
+        for part in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap() {
+            sources(&part.unwrap().path().join("src"), &mut files);
+        }
+        assert!(files.len() > 100);
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            // What follows is test code, which may read what it likes.
+            let program = text.split("\nmod tests {").next().unwrap();
+            for call in ["env::var(\"", "env::var_os(\"", "is_set(\"", "folder(\""] {
+                for rest in program.split(call).skip(1) {
+                    let name = rest.split('"').next().unwrap();
+                    assert!(
+                        VARIABLES.iter().any(|(listed, _)| *listed == name),
+                        "`{name}` of {} is not listed",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+}

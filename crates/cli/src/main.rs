@@ -39,10 +39,16 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(cli.log.log_format, cli.log.log_level.clone(), default_level(&cli.command));
     logging::tame_panics();
-    let exit = match catch_unwind(AssertUnwindSafe(|| run(printer, began, &cli))) {
+    let exit = end_of(printer, cli.log.log_format, || run(printer, began, &cli));
+    ExitCode::from(exit.code())
+}
+
+/// How the process ends after that was done; says why if it failed.
+fn end_of(printer: Printer, format: LogFormat, doing: impl FnOnce() -> Result<(), Failure>) -> Exit {
+    match catch_unwind(AssertUnwindSafe(doing)) {
         Ok(Ok(())) => Exit::Done,
         Ok(Err(failure)) => {
-            match cli.log.log_format {
+            match format {
                 LogFormat::Json if tracing::enabled!(tracing::Level::ERROR) => failure.log(),
                 LogFormat::Json | LogFormat::Text => printer.failure(&failure.told),
             }
@@ -50,8 +56,7 @@ fn main() -> ExitCode {
         }
         // The hook has said where.
         Err(_) => Exit::Internal,
-    };
-    ExitCode::from(exit.code())
+    }
 }
 
 /// Daemons tell what they do; commands leave it at what went wrong.
@@ -91,5 +96,18 @@ fn run(printer: Printer, began: Instant, Cli { log, command }: &Cli) -> Result<(
         Command::Sim(args) => tools::sim(printer, args),
         Command::Version(args) => tools::version(printer, args),
         Command::Completions(args) => tools::completions(printer, args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Exit, Failure, LogFormat, Printer, end_of};
+
+    #[test]
+    fn a_panic_ends_with_a_code_of_its_own() {
+        let printer = Printer::from_environment();
+        assert_eq!(end_of(printer, LogFormat::Text, || panic!("on purpose")), Exit::Internal);
+        assert_eq!(end_of(printer, LogFormat::Text, || Err(Failure::silent(Exit::Busy))), Exit::Busy);
+        assert_eq!(end_of(printer, LogFormat::Text, || Ok(())), Exit::Done);
     }
 }

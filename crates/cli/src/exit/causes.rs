@@ -75,6 +75,7 @@ impl From<RunError> for Failure {
             | RunError::NoPlace
             | RunError::NoController
             | RunError::Endpoints { .. } => Exit::Input,
+            RunError::Damaged { .. } => Exit::Storage,
             RunError::Store(error) => of_store(error),
             RunError::Web(error) => of_listen(&error.source),
         };
