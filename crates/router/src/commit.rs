@@ -229,9 +229,22 @@ impl Custody {
                 }
             }
         }
+        let remembered = std::mem::take(&mut self.whole);
         if let (true, Some(borrowed)) = (manifest.candidates.is_empty(), &self.borrowed) {
             manifest = borrowed.clone();
-            whole.append(&mut self.whole);
+            whole.extend(remembered);
+        } else if let Some(named) = self.store.manifest() {
+            for candidate in &named.candidates {
+                let number = candidate.number;
+                let known = remembered.get(&number).filter(|known| digest_of(number, &known.files) == candidate.digest);
+                if let (false, Some(known)) = (whole.contains_key(&number), known) {
+                    whole.insert(number, known.clone());
+                    if manifest.candidate(number).is_none() {
+                        manifest.candidates.push(*candidate);
+                        manifest.candidates.sort_by_key(|candidate| candidate.number);
+                    }
+                }
+            }
         }
         self.whole = whole;
         self.prepared = None;
@@ -244,6 +257,19 @@ impl Custody {
         let prepared = self.prepared.as_ref().map(|keys| keys.number);
         let storage = if matches!(loaded, Loaded::Newer(_)) { Storage::ReadOnly } else { storage };
         Ok(Found { manifest, prepared, storage })
+    }
+
+    /// Makes sure that what [`Self::load`] found survives a power cut, before anything is shown or sent because of it. Reading tells
+    /// what is in the cache; a generation that was once admitted was durable before that.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub fn make_durable(&mut self) -> Result<(), CommitError> {
+        let is_proven = |manifest: &Manifest| manifest.candidates.iter().all(|known| known.first_admitted.is_some());
+        match self.store.manifest() {
+            Some(manifest) if !is_proven(manifest) => Ok(self.store.make_manifest_durable()?),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Uses an identity that cannot be stored here yet: read-only, or no room. It is adopted with the first write that works.

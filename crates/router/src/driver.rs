@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifecycle::manifest::{Candidate, Manifest};
 use lifecycle::policy::Policy;
 use lifecycle::renewal::{Barrier, Effect, Input, Renewal, RouterStep, Storage};
 use lifecycle::{ControllerId, RouterId, Uptime, recovery};
@@ -252,7 +253,7 @@ impl Driver {
                     }
                     self.queue.push_back(Input::PrepareFailed { number, trouble: error.trouble() });
                 }
-                (Err(error), None) => self.recover(&error),
+                (Err(error), None) => self.recover(&next, &error),
             }
         }
     }
@@ -276,24 +277,51 @@ impl Driver {
     }
 
     /// After a failed barrier only the disk knows what stands. Process, connections and published credentials stay; lines whose
-    /// channel is open say so when the new machine wants to dial.
-    fn recover(&mut self, error: &CommitError) {
+    /// channel is open say so when the new machine wants to dial. `failed` is the machine as it would have been.
+    fn recover(&mut self, failed: &Renewal, error: &CommitError) {
         self.queue.clear();
         self.mishaps = self.mishaps.saturating_add(1);
         let now = clock::now();
         let life = self.life();
         let pause = self.parts.settings.policy.backoff(self.mishaps, now.uptime.as_ms(), life);
         self.paused_until = Some(now.uptime.plus(pause));
-        if let Some(found) = self.reload()
-            && let Some(renewal) = recovery::recover(now, self.parts.settings.policy, found)
-        {
+        let mut found = self.reload_durable().unwrap_or_else(|| self.in_memory());
+        remember_admissions(&mut found.manifest, failed.manifest());
+        if let Some(renewal) = recovery::recover(now, self.parts.settings.policy, found) {
             self.parts.renewal = renewal;
             self.queue.push_back(Input::Started { controllers: self.parts.directory.contacts() });
         }
         self.tell(EventKind::Recovered { reason: chain_text(error) });
     }
 
-    /// Reads the disk again. If even that fails the machine goes on with what it knew before the step that failed.
+    /// What the disk says, if it is certain to say the same after a power cut.
+    fn reload_durable(&mut self) -> Option<recovery::Found> {
+        let found = self.reload()?;
+        let known = self.parts.renewal.manifest();
+        let is_known = |candidate: &Candidate| {
+            known.candidate(candidate.number).is_some_and(|known| known.digest == candidate.digest)
+        };
+        if found.manifest.candidates.iter().all(is_known) {
+            return Some(found);
+        }
+        let custody = &mut self.parts.custody;
+        match block_in_place(|| custody.make_durable()) {
+            Ok(()) => Some(found),
+            Err(error) => {
+                tracing::error!(target: "exuvia::router", cause = %chain_text(&error), "what the state folder holds may not survive a power cut; going on with what is known to");
+                None
+            }
+        }
+    }
+
+    /// What was durable before the step that failed.
+    fn in_memory(&self) -> recovery::Found {
+        let prepared = self.parts.custody.prepared().map(|keys| keys.number);
+        let storage = storage_of(&self.parts.mode);
+        recovery::Found { manifest: self.parts.renewal.manifest().clone(), prepared, storage }
+    }
+
+    /// Reads the disk again, if it lets itself be read.
     fn reload(&mut self) -> Option<recovery::Found> {
         let storage = storage_of(&self.parts.mode);
         let custody = &mut self.parts.custody;
@@ -397,6 +425,15 @@ impl Driver {
         self.parts.metrics.storage(&mode);
         self.parts.mode = mode;
         Some(Input::StorageChanged(storage_of(&self.parts.mode)))
+    }
+}
+
+/// What a controller has admitted it has admitted, whether the disk takes a note of it or not: a disk that fails for ever must not
+/// keep the older leaf in service until its end.
+fn remember_admissions(found: &mut Manifest, known: &Manifest) {
+    for candidate in &mut found.candidates {
+        let known = known.candidate(candidate.number).filter(|known| known.digest == candidate.digest);
+        candidate.first_admitted = candidate.first_admitted.or(known.and_then(|known| known.first_admitted));
     }
 }
 

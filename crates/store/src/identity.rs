@@ -308,8 +308,12 @@ impl<D: Disk> IdentityStore<D> {
         self.replace_manifest(&Manifest::default())
     }
 
-    /// Before something is erased because of a manifest that was only read: writes it once more, since it may be in the cache alone.
-    pub(crate) fn make_manifest_durable(&mut self) -> Result<(), StoreError> {
+    /// Before something is done because of a manifest that was only read: writes it once more, since it may be in the cache alone. A process
+    /// that was killed between rename and sync, or a sync that failed, leaves it so.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; [`Refusal::NotIntact`] where there is no whole manifest.
+    pub fn make_manifest_durable(&mut self) -> Result<(), StoreError> {
         match self.memory.knowledge.clone() {
             Knowledge::Known { is_durable: true, .. } => Ok(()),
             Knowledge::Known { manifest, .. } => self.replace_manifest(&manifest),
