@@ -387,6 +387,11 @@ fn recover(
             tracing::debug!(cause = %chain_text(&error), "leftovers stay");
         }
         paths.sweep(custody);
+        if found.storage != Storage::ReadOnly
+            && let Err(error) = custody.make_durable()
+        {
+            tracing::warn!(target: "exuvia::router", cause = %chain_text(&error), "what was found cannot be written once more; going on with it: {}", error.hint());
+        }
     }
     for damage in custody.damage() {
         tracing::error!(target: "exuvia::router", "damaged: {damage}");
