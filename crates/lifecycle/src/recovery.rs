@@ -41,6 +41,11 @@ pub fn recover(now: Now, policy: Policy, found: Found) -> Option<Renewal> {
         retry_at: now.uptime,
         advice: None,
         blocked: None,
+        // The manifest that names an unproven generation may be in the page cache alone: it is written again before anybody sees a leaf.
+        unsaved: (newest.first_admitted.is_none()).then(Default::default),
+        save_at: now.uptime,
+        save_failures: 0,
+        skewed_due: None,
     };
     if newest.number > live {
         renewal.phase = if newest.verify_sent {

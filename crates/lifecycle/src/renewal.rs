@@ -57,6 +57,14 @@ pub struct Renewal {
     pub(crate) advice: Option<Window>,
     /// Why the last due renewal did not begin, if it did not.
     pub(crate) blocked: Option<Blocked>,
+    /// What the manifest says and the disk may not, with the generations to erase once it does.
+    pub(crate) unsaved: Option<Vec<GenerationNumber>>,
+    /// No manifest is written before this; grows with every one that could not be.
+    pub(crate) save_at: Uptime,
+    /// Manifests in a row that could not be written.
+    pub(crate) save_failures: u32,
+    /// While our wall clock is outside the dates of a leaf that was admitted all the same: when to renew, by uptime.
+    pub(crate) skewed_due: Option<Uptime>,
 }
 
 /// Whether the state folder can keep a new generation.
@@ -165,6 +173,9 @@ pub enum Input {
         /// What went wrong.
         trouble: StorageTrouble,
     },
+    /// The barrier of a [`Barrier::Manifest`] could not be passed. The shell has read the disk again and kept the machine as it was
+    /// before that step: nothing that follows STAGE is needed for safety.
+    ManifestFailed,
     /// A 20301 for our keys arrived and passed every check that needs no clock.
     Issued {
         /// The generation whose keys it is for.
@@ -210,6 +221,7 @@ impl Renewal {
             Input::RenewAsked(cause) => self.renew_asked(now, cause),
             Input::WindowAdvised(window) => self.advised(now, window),
             Input::PrepareFailed { number, trouble } => self.prepare_failed(now, number, trouble),
+            Input::ManifestFailed => self.manifest_failed(now),
             Input::Issued { number, issued } => self.issued(now, number, issued),
             Input::IssueFailed { number, failure } => self.issue_failed(now, number, failure),
             Input::VerifyAnswered { controller, number, answer } => {
@@ -258,6 +270,9 @@ impl Renewal {
     }
 
     fn tick(&mut self, now: Now) -> RouterStep {
+        if let Some(step) = self.save_if_due(now) {
+            return step;
+        }
         // Dials never share a step with a barrier: a failed commit must not take them along.
         let dials = self.dials_due(now);
         if !dials.is_empty() {
@@ -293,7 +308,35 @@ impl Renewal {
             return Step::free(vec![]);
         }
         self.manifest.projection = Some(record);
-        Step::durable_first(Barrier::Manifest(self.manifest.clone()), vec![])
+        self.save_soon(vec![]);
+        Step::free(vec![])
+    }
+
+    /// Notes that the manifest has changed, and what may be erased once that is durable. A tick writes it: what was published
+    /// meanwhile was justified by an earlier barrier.
+    pub(crate) fn save_soon(&mut self, erase: Vec<GenerationNumber>) {
+        self.unsaved.get_or_insert_default().extend(erase);
+    }
+
+    fn save_if_due(&mut self, now: Now) -> Option<RouterStep> {
+        if now.uptime < self.save_at {
+            return None;
+        }
+        let erase = self.unsaved.take()?;
+        self.save_failures = 0;
+        let then = if erase.is_empty() {
+            vec![]
+        } else {
+            vec![Effect::Erase(erase.clone()), Effect::Report(Event::Retired(erase))]
+        };
+        Some(Step::durable_first(Barrier::Manifest(self.manifest.clone()), then))
+    }
+
+    fn manifest_failed(&mut self, now: Now) -> RouterStep {
+        self.save_failures = self.save_failures.saturating_add(1);
+        let wait = self.policy.backoff(self.save_failures, self.salt(), self.life());
+        self.save_at = now.uptime.plus(wait);
+        Step::free(vec![])
     }
 
     fn imported(&mut self, now: Now, issued: Issued) -> RouterStep {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use lifecycle::manifest::{Candidate, Manifest};
 use lifecycle::policy::Policy;
 use lifecycle::renewal::{Barrier, Effect, Input, Renewal, RouterStep, Storage};
-use lifecycle::{ControllerId, RouterId, Uptime, recovery};
+use lifecycle::{ControllerId, GenerationNumber, RouterId, Uptime, recovery};
 use net::credentials::CredentialsSlot;
 use net::stop::StopSignal;
 use pki::Sans;
@@ -142,6 +142,24 @@ pub struct Driver {
     enrolling: Option<enrolling::Enrolling>,
 }
 
+/// Which kind of barrier a step waits for: what its failure means differs.
+#[derive(Clone, Copy)]
+enum Blocking {
+    Prepare(GenerationNumber),
+    Leaves,
+    Manifest,
+}
+
+impl Blocking {
+    fn of(barrier: &Barrier) -> Self {
+        match barrier {
+            Barrier::Prepare { number, .. } => Self::Prepare(*number),
+            Barrier::Stage { .. } | Barrier::Import { .. } => Self::Leaves,
+            Barrier::Manifest(_) => Self::Manifest,
+        }
+    }
+}
+
 impl Driver {
     /// Ready to run.
     pub fn new(parts: Parts) -> Self {
@@ -226,15 +244,11 @@ impl Driver {
         self.queue.push_back(input);
         while let Some(input) = self.queue.pop_front() {
             let (next, step) = self.parts.renewal.clone().step(clock::now(), input);
-            let prepares = match step.barrier() {
-                Some(Barrier::Prepare { number, .. }) => Some(*number),
-                Some(Barrier::Stage { .. } | Barrier::Import { .. } | Barrier::Manifest(_)) | None => None,
-            };
-            let had_barrier = step.barrier().is_some();
-            match (self.settle(&next, step), prepares) {
-                (Ok(effects), _) => {
+            let barrier = step.barrier().map(Blocking::of);
+            match (self.settle(&next, step), barrier) {
+                (Ok(effects), barrier) => {
                     self.parts.renewal = next;
-                    if had_barrier {
+                    if barrier.is_some() {
                         self.mishaps = 0;
                     }
                     // Dials share a step with nothing else, so whatever else is due follows right behind them.
@@ -245,7 +259,7 @@ impl Driver {
                         self.perform(effect);
                     }
                 }
-                (Err(error), Some(number)) => {
+                (Err(error), Some(Blocking::Prepare(number))) => {
                     // Nothing was asked for yet, so this is an ordinary input.
                     self.parts.renewal = next;
                     if must_reload(&error) {
@@ -253,7 +267,12 @@ impl Driver {
                     }
                     self.queue.push_back(Input::PrepareFailed { number, trouble: error.trouble() });
                 }
-                (Err(error), None) => self.recover(&next, &error),
+                (Err(_), Some(Blocking::Manifest)) => {
+                    // The machine stays as it was before the step, and tries again after a while.
+                    self.reload();
+                    self.queue.push_back(Input::ManifestFailed);
+                }
+                (Err(error), Some(Blocking::Leaves) | None) => self.recover(&next, &error),
             }
         }
     }

@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Barrier, Effect, Event, Phase, Renewal, RouterStep};
+use super::{Effect, Event, Phase, Renewal, RouterStep};
 use crate::facts::{ControllerId, GenerationNumber, Now};
 use crate::step::Step;
 
@@ -34,19 +34,32 @@ impl Renewal {
             then.push(Effect::Publish(live));
             then.push(Effect::Project(live));
         }
-        let mut erased = retired.clone();
-        self.settle_phase(now, controller, live, &mut erased, then);
-        if !erased.is_empty() {
-            then.push(Effect::Erase(erased));
+        let mut orphaned = vec![];
+        self.settle_phase(now, controller, live, &mut orphaned, then);
+        if !orphaned.is_empty() {
+            then.push(Effect::Erase(orphaned));
         }
-        if !retired.is_empty() {
-            then.push(Effect::Report(Event::Retired(retired.clone())));
-        }
-        let then = core::mem::take(then);
         if first || !retired.is_empty() {
-            Step::durable_first(Barrier::Manifest(self.manifest.clone()), then)
+            self.save_soon(retired);
+        }
+        self.judge_clock(now, generation);
+        // Nothing here waits for the disk: the generation has been durable since STAGE, and that is what justifies publishing it.
+        Step::free(core::mem::take(then))
+    }
+
+    /// An admitted leaf whose dates our wall clock is outside of proves the clock wrong. Then the uptime says when to renew: at once if
+    /// it is not known how much of the leaf's life is left, and after two thirds of it when it has just been issued.
+    fn judge_clock(&mut self, now: Now, admitted: GenerationNumber) {
+        if !self.clock_is_wrong(now) {
+            self.skewed_due = None;
+            return;
+        }
+        let is_new = self.manifest.attempt.is_some_and(|attempt| attempt.number == admitted)
+            && matches!(self.phase, Phase::Promoted { live, .. } if live == admitted);
+        if is_new {
+            self.skewed_due = Some(now.uptime.plus(self.life() * 2 / 3));
         } else {
-            Step::free(then)
+            self.skewed_due.get_or_insert(now.uptime);
         }
     }
 
@@ -90,7 +103,7 @@ impl Renewal {
         now: Now,
         controller: &ControllerId,
         live: GenerationNumber,
-        erased: &mut Vec<GenerationNumber>,
+        orphaned: &mut Vec<GenerationNumber>,
         then: &mut Vec<Effect>,
     ) {
         let old = self.phase.live();
@@ -111,7 +124,7 @@ impl Renewal {
             return;
         }
         // Keys of an attempt that is not needed any more; nothing was ever sent for proof with them.
-        erased.extend(self.phase.attempt());
+        orphaned.extend(self.phase.attempt());
         if live == old {
             // Only a lapsed router gets here: a controller's clock says that the leaf still stands.
             self.phase = Phase::Steady { live };

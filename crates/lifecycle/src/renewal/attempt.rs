@@ -20,6 +20,21 @@ impl Renewal {
         self.advice.map_or(own, |window| own.min(instant_in(window, live.jitter)))
     }
 
+    /// Until the live generation is due; zero when it is.
+    pub(super) fn due_in(&self, now: Now) -> Duration {
+        match self.skewed_due {
+            Some(at) if self.clock_is_wrong(now) => at.since(now.uptime),
+            Some(_) | None => self.renew_at().since(now.wall),
+        }
+    }
+
+    /// Is our wall clock outside the live leaf's dates?
+    pub(super) fn clock_is_wrong(&self, now: Now) -> bool {
+        self.manifest
+            .candidate(self.live())
+            .is_some_and(|live| live.client.is_expired(now.wall) || now.wall < live.client.not_before)
+    }
+
     pub(super) fn idle_tick(&mut self, now: Now) -> RouterStep {
         if let Phase::Promoted { live, drained_at, .. } = self.phase
             && now.uptime >= drained_at
@@ -27,9 +42,13 @@ impl Renewal {
             self.phase = Phase::Steady { live };
             return Step::free(vec![Effect::Trim(live)]);
         }
-        if now.wall >= self.renew_at() {
+        if self.due_in(now).is_zero() {
             let own = self.manifest.candidate(self.live()).map(|live| self.policy.due_at(live));
-            let cause = if own.is_some_and(|own| now.wall >= own) { Cause::Due } else { Cause::Window };
+            let cause = if self.advice.is_none() || own.is_some_and(|own| now.wall >= own) {
+                Cause::Due
+            } else {
+                Cause::Window
+            };
             if let Some(step) = self.begin_if_allowed(now, cause) {
                 return step;
             }

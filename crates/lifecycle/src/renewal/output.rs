@@ -10,29 +10,32 @@ use crate::manifest::Manifest;
 /// What must be durable before a step's effects may happen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Barrier {
-    /// PREPARE: keys and space of a new generation, then this manifest. Its failure is an ordinary input
-    /// ([`super::Input::PrepareFailed`]); after any other failed barrier the shell reads the disk and builds a new machine.
+    /// PREPARE: keys and space of a new generation, then this manifest. Its failure is an ordinary input,
+    /// [`super::Input::PrepareFailed`].
     Prepare {
         /// The generation to make.
         number: GenerationNumber,
         /// The manifest that records the attempt.
         manifest: Manifest,
     },
-    /// STAGE: the leaves that just arrived, written and read back, then this manifest.
+    /// STAGE: the leaves that just arrived, written and read back, then this manifest. If it fails the shell reads the disk and
+    /// builds a new machine.
     Stage {
         /// The generation to complete.
         number: GenerationNumber,
         /// The manifest that names it.
         manifest: Manifest,
     },
-    /// A whole generation that somebody else laid down, then this manifest.
+    /// A whole generation that somebody else laid down, then this manifest. If it fails the shell reads the disk and builds a new
+    /// machine.
     Import {
         /// The generation to write.
         number: GenerationNumber,
         /// The manifest that names it.
         manifest: Manifest,
     },
-    /// This manifest.
+    /// This manifest. If it fails the shell reads the disk, keeps the machine as it was before the step, and gives it
+    /// [`super::Input::ManifestFailed`].
     Manifest(Manifest),
 }
 
@@ -221,7 +224,7 @@ pub enum Event {
     },
     /// Another identity of this router was found at the configured paths and kept as a candidate.
     Imported(GenerationNumber),
-    /// These generations' keys are erased.
+    /// These generations are no longer candidates, and their keys are erased.
     Retired(Vec<GenerationNumber>),
     /// A due renewal does not begin.
     Blocked(Blocked),

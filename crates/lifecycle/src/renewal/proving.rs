@@ -21,7 +21,7 @@ impl Renewal {
     }
 
     pub(super) fn verify_if_possible(&mut self, now: Now, next: GenerationNumber) -> RouterStep {
-        if self.reachable(next).is_none() {
+        if self.reachable(next).is_none() || now.uptime < self.save_at {
             return Step::free(vec![]);
         }
         let live = self.live();

@@ -85,6 +85,9 @@ impl Renewal {
                 wait = wait.min(until(retry_at));
             }
         }
+        if self.unsaved.is_some() {
+            wait = wait.min(until(self.save_at));
+        }
         let anyone_up = self.contacts.values().any(super::Contact::is_up);
         match &self.phase {
             Phase::Steady { .. } => wait.min(self.idle_wait(now)),
@@ -92,7 +95,7 @@ impl Renewal {
             Phase::Promoted { drained_at, .. } => wait.min(until(*drained_at)).min(self.idle_wait(now)),
             Phase::Prepared { attempt, .. } if anyone_up => wait.min(until(attempt.not_before)),
             Phase::Requested { deadline, .. } => wait.min(until(*deadline)),
-            Phase::Staged { .. } if anyone_up => Duration::ZERO,
+            Phase::Staged { .. } if anyone_up => wait.min(until(self.save_at)),
             Phase::Proving { proof, .. } => match proof.pending {
                 Pending::Answer(at) | Pending::Handshake(at) => wait.min(until(at)),
                 Pending::Nothing if anyone_up => wait.min(until(proof.next_try)),
@@ -110,6 +113,6 @@ impl Renewal {
         let spacing = self.policy.spacing_for(self.life());
         let spaced =
             self.manifest.attempt.map_or(Duration::ZERO, |last| spacing.saturating_sub(now.wall.since(last.began)));
-        self.renew_at().since(now.wall).max(self.retry_at.since(now.uptime)).max(spaced)
+        self.due_in(now).max(self.retry_at.since(now.uptime)).max(spaced)
     }
 }

@@ -41,8 +41,11 @@ fn one_renewal_is_durable_before_every_visible_thing() {
     assert_eq!(bench.effects, [Effect::Prove { controller: controller(), generation: number(2) }]);
     assert_eq!(bench.phase(), PhaseName::Proving, "an answer is no admission");
     bench.give(proved(2, ProofOutcome::Admitted));
-    assert_eq!(bench.barrier, Some("MANIFEST"));
+    assert_eq!(bench.barrier, None, "STAGE is what justifies publishing it");
     assert!(bench.effects.contains(&Effect::Publish(number(2))));
+    bench.tick();
+    assert_eq!(bench.barrier, Some("MANIFEST"));
+    assert!(bench.disk.candidates[1].first_admitted.is_some());
     assert_eq!(numbers(&bench.disk), [1, 2], "the old generation stays a candidate");
     bench.later(Duration::from_secs(601)).tick();
     assert_eq!(bench.phase(), PhaseName::Steady);
@@ -126,6 +129,8 @@ fn an_old_generation_is_retired_when_a_later_one_is_admitted_after_its_end() {
     let old = candidate(1, 0, true);
     let mut bench = Bench::new(at(LIFE_S + 10), found(vec![old, candidate(2, LIFE_S / 2, true)]));
     bench.tick().dialed(2, admitted());
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::Erase(_))), "the manifest lets it go first");
+    bench.saved();
     assert_eq!(numbers(&bench.disk), [2]);
     assert!(bench.effects.contains(&Effect::Erase(vec![number(1)])));
 }
@@ -166,7 +171,7 @@ fn a_lapsed_router_keeps_dialing_and_comes_back_when_it_is_admitted() {
 #[test]
 fn an_older_leaf_that_a_restored_controller_admits_becomes_live_and_is_renewed() {
     let mut bench = Bench::in_phase(PhaseName::Promoted);
-    bench.give(Input::ChannelClosed { controller: controller() });
+    bench.saved().give(Input::ChannelClosed { controller: controller() });
     bench.later(Duration::from_secs(700)).tick();
     assert_eq!(dials(&bench), [2]);
     bench.dialed(2, DialOutcome::Refused).later(Duration::from_secs(5)).tick();
@@ -401,4 +406,67 @@ fn an_import_at_the_cap_erases_the_generation_that_made_room() {
     bench.give(Input::Imported(issued(99, 9 * DAY_S)));
     assert_eq!(numbers(&bench.disk), [2, 3, 4, 5, 6, 7, 8, 9]);
     assert!(bench.effects.contains(&Effect::Erase(vec![number(1)])), "no manifest names its keys any more");
+}
+
+#[test]
+fn a_disk_that_fails_for_ever_after_stage_does_not_hold_the_router_back() {
+    let mut bench = Bench::in_phase(PhaseName::Promoted);
+    assert!(bench.disk.candidates[1].first_admitted.is_none());
+    let until = bench.now.uptime.plus(Duration::from_secs(3600));
+    let mut tries = 0;
+    while bench.now.uptime < until {
+        let (before, disk) = (bench.machine.clone(), bench.disk.clone());
+        bench.sleep(Duration::from_secs(60));
+        if bench.barrier == Some("MANIFEST") {
+            // The shell keeps the machine as it was before the step.
+            tries += 1;
+            (bench.machine, bench.disk) = (before, disk);
+            bench.give(Input::ManifestFailed);
+        }
+        assert_eq!(bench.machine.live(), number(2), "it serves from memory");
+    }
+    assert!((10..100).contains(&tries), "{tries} tries in an hour");
+    assert_eq!(bench.phase(), PhaseName::Steady);
+    assert_eq!(numbers(&bench.disk), [1, 2], "and a restart finds both");
+}
+
+#[test]
+fn a_staged_generation_is_not_shown_for_proof_while_the_disk_cannot_say_so() {
+    let mut bench = Bench::in_phase(PhaseName::Staged);
+    bench.tick().dialed(1, admitted());
+    for _ in 0..50 {
+        let (before, disk) = (bench.machine.clone(), bench.disk.clone());
+        bench.sleep(Duration::from_secs(60));
+        if bench.barrier == Some("MANIFEST") {
+            (bench.machine, bench.disk) = (before, disk);
+            bench.give(Input::ManifestFailed);
+            assert!(!sends_verify(&bench));
+        }
+        assert_eq!(bench.phase(), PhaseName::Staged);
+    }
+}
+
+#[test]
+fn a_clock_far_ahead_renews_by_uptime_and_not_at_every_spacing() {
+    let mut bench = Bench::new(at(2_145_916_800), found(vec![candidate(1, 0, true)]));
+    let mut made = 1;
+    let until = bench.now.uptime.plus(Duration::from_secs(3 * LIFE_S.unsigned_abs()));
+    let began = bench.now.uptime;
+    while bench.now.uptime < until {
+        bench.sleep(Duration::from_secs(6 * 3600));
+        let effects = bench.effects.clone();
+        for effect in effects {
+            match effect {
+                Effect::Dial { generation, .. } => drop(bench.dialed(generation.0, admitted())),
+                Effect::Request { number: asked, .. } => {
+                    made = asked.0;
+                    let born_s = i64::try_from(bench.now.uptime.since(began).as_secs()).unwrap();
+                    drop(bench.give(Input::Issued { number: asked, issued: issued(made, born_s) }));
+                }
+                Effect::Prove { generation, .. } => drop(bench.give(proved(generation.0, ProofOutcome::Admitted))),
+                _ => {}
+            }
+        }
+    }
+    assert!((4..8).contains(&made), "{made} generations in three lives");
 }

@@ -41,6 +41,7 @@ fn inputs() -> Vec<(&'static str, Duration, Input)> {
         ("WindowAdvised(past)", none, Input::WindowAdvised(window)),
         ("PrepareFailed(2, full)", none, Input::PrepareFailed { number: number(2), trouble: StorageTrouble::Full }),
         ("PrepareFailed(7, full)", none, Input::PrepareFailed { number: number(7), trouble: StorageTrouble::Full }),
+        ("ManifestFailed", none, Input::ManifestFailed),
         ("Issued(2)", none, Input::Issued { number: number(2), issued: issued(2, LIFE_S * 7 / 10) }),
         ("Issued(2, ends too early)", none, Input::Issued { number: number(2), issued: issued(2, -LIFE_S / 2) }),
         ("Issued(7, stale)", none, Input::Issued { number: number(7), issued: issued(7, LIFE_S * 7 / 10) }),
