@@ -16,6 +16,7 @@ use pki::TrustBundle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::reports::printable;
 use super::session::Session;
 use crate::exit::{Exit, Failure};
 
@@ -215,7 +216,7 @@ impl Client {
 /// What the controller said, shortest first: its code and the sentence that says the most.
 fn told(error: &ErrorView) -> String {
     let sentence = error.cause_message.as_deref().unwrap_or(&error.message);
-    format!("the controller answered `{}`: {sentence}", error.code)
+    format!("the controller answered `{}`: {}", printable(&error.code), printable(sentence))
 }
 
 /// Percent-encoded for a query.

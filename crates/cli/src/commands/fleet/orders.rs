@@ -10,6 +10,7 @@ use pki::MAX_CERTIFICATES_PEM_BYTES;
 use serde::Serialize;
 
 use super::client::{Client, NO_BODY};
+use super::reports::printable;
 use super::token::Destination;
 use crate::args::{Confirmed, Create, ReEnroll, Readmit, Rekey, Several};
 use crate::ask;
@@ -200,7 +201,7 @@ fn report(printer: Printer, is_json: bool, value: &impl Serialize) -> Result<(),
 }
 
 fn named(router: &RouterView) -> String {
-    format!("router `{}` ({})", router.name, router.id)
+    format!("router `{}` ({})", printable(&router.name), router.id)
 }
 
 fn listed(routers: &[RouterView]) -> String {

@@ -30,7 +30,7 @@ pub(super) async fn list(printer: Printer, file: &Path, args: &List) -> Result<(
     for router in &routers {
         table.add_row([
             lockout(router),
-            router.name.clone(),
+            printable(&router.name),
             router.id.clone(),
             router.kind.to_string(),
             router.progress.to_string(),
@@ -82,7 +82,7 @@ fn facts(now: i64, router: &RouterView) -> String {
     let ends = |at: Option<i64>| at.map_or_else(|| "none".to_owned(), |at| format!("ends {}", words::moment(now, at)));
     let mut lines = vec![
         ("lock-out", lockout(router)),
-        ("router", format!("{} ({}), {}", router.name, router.id, router.kind)),
+        ("router", format!("{} ({}), {}", printable(&router.name), router.id, router.kind)),
         ("progress", router.progress.to_string()),
         ("standing", format!("{}, enrollment {}", router.standing, router.epoch)),
         ("admitted", if admitted.is_empty() { "no leaf".to_owned() } else { format!("leaf {admitted}") }),
@@ -94,7 +94,8 @@ fn facts(now: i64, router: &RouterView) -> String {
         "connection",
         match &router.connection {
             Some(one) => {
-                let version = one.version.as_deref().map_or(String::new(), |version| format!(", runs {version}"));
+                let version =
+                    one.version.as_deref().map_or(String::new(), |version| format!(", runs {}", printable(version)));
                 let since = words::date(now, one.since_unix_s);
                 format!("from {} since {since}, {} underlays{version}", one.remote_address, one.underlays)
             }
@@ -208,7 +209,7 @@ pub(super) async fn pipeline(printer: Printer, file: &Path, args: &Pipeline) -> 
     for router in &view.routers {
         routers.add_row([
             words::seconds(router.lockout_s),
-            router.name.clone(),
+            printable(&router.name),
             router.progress.to_string(),
             words::moment_or_dash(now, router.client_not_after_unix_s),
             router.renew_due_unix_s.map_or_else(dash, |at| words::away(now, at)),
@@ -248,4 +249,23 @@ fn dash() -> String {
 /// Text that a peer chose, without anything that a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{detail, printable};
+
+    #[test]
+    fn what_a_peer_wrote_cannot_command_the_terminal() {
+        assert_eq!(printable("r1\u{1b}[2J\r\n"), "r1\u{fffd}[2J\u{fffd}\u{fffd}");
+        assert_eq!(detail(&json!({ "name\u{7}": "a\u{1b}" })), "name\u{fffd}: a\u{fffd}");
+    }
+
+    #[test]
+    fn a_detail_reads_as_names_and_values() {
+        assert_eq!(detail(&json!({})), "");
+        assert_eq!(detail(&json!({ "leaf": 2, "none": null, "why": "late" })), "leaf: 2, why: late");
+    }
 }
