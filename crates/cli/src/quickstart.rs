@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use net::stop::Stop;
+use net::stop::{Stop, StopSignal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -41,6 +41,7 @@ pub use child::tie_to_parent;
 use dice::Dice;
 use faults::plan::Plan;
 use home::{Home, HomeError};
+use processes::Nursery;
 use screen::Screen;
 use stage::{Cast, StageError};
 use summary::{Run, Summary};
@@ -160,14 +161,19 @@ pub async fn run(args: QuickstartArgs, began: Instant) -> Result<bool, Quickstar
     let mut terminate = signal(SignalKind::terminate()).map_err(QuickstartError::Signals)?;
     let screen = Arc::new(Screen::new(began, args.json));
     let mut home = Home::open(args.home.as_deref())?;
-    let mut asked_to_end = std::pin::pin!(async {
+    let (asking, asked) = Stop::new();
+    tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        asking.stop();
     });
     let is_json = args.json;
-    let played = play(&args, &home, &screen, asked_to_end.as_mut()).await;
+    let nursery = Nursery::open().map_err(stage::machine("start processes"))?;
+    let played = play(&args, &home, &nursery, &screen, asked).await;
+    // Whatever is left after a failure: nobody may write into the home any more.
+    nursery.kill_all().await;
     let is_ok = match &played {
         Ok(summary) => {
             for line in summary.lines() {
@@ -177,7 +183,9 @@ pub async fn run(args: QuickstartArgs, began: Instant) -> Result<bool, Quickstar
         }
         Err(_) => false,
     };
-    if home.is_temporary() && is_ok {
+    let is_of_no_interest =
+        is_ok || matches!(&played, Err(QuickstartError::Stage(StageFailure(StageError::Interrupted))));
+    if home.is_temporary() && is_of_no_interest {
         screen.say(&format!("`{}` is removed; `--home DIR` keeps everything", home.path().display()));
     } else {
         home.keep();
@@ -207,21 +215,23 @@ fn print_line(text: &str) {
 async fn play(
     args: &QuickstartArgs,
     home: &Home,
+    nursery: &Nursery,
     screen: &Arc<Screen>,
-    mut asked_to_end: std::pin::Pin<&mut impl Future<Output = ()>>,
+    mut asked_to_end: StopSignal,
 ) -> Result<Summary, QuickstartError> {
     let (stop, stopped) = Stop::new();
-    let raising = stage::raise(home, usize::from(args.routers), args.leaf_life, args.faults, screen.clone(), &stopped);
+    let raising =
+        stage::raise(home, nursery, usize::from(args.routers), args.leaf_life, args.faults, screen.clone(), &stopped);
     let cast = tokio::select! {
         raised = raising => Arc::new(raised?),
-        () = asked_to_end.as_mut() => return Err(StageError::Interrupted.into()),
+        () = asked_to_end.stopped() => return Err(StageError::Interrupted.into()),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(show(cast.clone(), screen.clone(), stopped.clone()));
     let end_at = args.run_for.map(|run_for| tokio::time::Instant::from_std(screen_start(screen) + run_for));
     let ready = tokio::select! {
         ready = cast.until_all_connected() => ready,
-        () = asked_to_end.as_mut() => Err(StageError::Interrupted),
+        () = asked_to_end.stopped() => Err(StageError::Interrupted),
     };
     if let Err(error) = ready {
         cast.end(FAREWELL).await;
@@ -254,7 +264,7 @@ async fn play(
     let faults_end_at = end_at.map(|at| if args.faults { at.checked_sub(LAST_ACT).unwrap_or(at) } else { at });
     tokio::select! {
         () = until(faults_end_at) => {}
-        () = asked_to_end.as_mut() => screen.say("ending"),
+        () = asked_to_end.stopped() => screen.say("ending"),
     }
     fault_stop.stop();
     let faults_ended = Instant::now();
@@ -269,7 +279,7 @@ async fn play(
         cast.restart_all(ADMITTED_WITHIN).await;
         tokio::select! {
             () = until(end_at.or_else(|| Some(tokio::time::Instant::now()))) => {}
-            () = asked_to_end.as_mut() => {}
+            () = asked_to_end.stopped() => {}
         }
     }
     cast.field.lockout.sample().await;
@@ -300,7 +310,7 @@ async fn until(at: Option<tokio::time::Instant>) {
 }
 
 /// Draws the table, or tells plain lines, until told to stop.
-async fn show(cast: Arc<Cast>, screen: Arc<Screen>, mut stopped: net::stop::StopSignal) {
+async fn show(cast: Arc<Cast>, screen: Arc<Screen>, mut stopped: StopSignal) {
     let pause = if screen.is_terminal() { DRAW } else { TELL };
     loop {
         if screen.is_terminal() {

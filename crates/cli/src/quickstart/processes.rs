@@ -20,9 +20,15 @@ use super::child::{OBEY_MODES, PARENT_PID};
 
 type Order = (Command, oneshot::Sender<io::Result<Child>>);
 
-/// Starts children.
-#[derive(Clone, Debug)]
+/// Starts children, and knows them all.
+#[derive(Debug)]
 pub(crate) struct Nursery {
+    starter: Starter,
+    children: Mutex<Vec<Process>>,
+}
+
+#[derive(Clone, Debug)]
+struct Starter {
     program: PathBuf,
     orders: mpsc::Sender<Order>,
 }
@@ -38,20 +44,34 @@ impl Nursery {
                 let _ = answer.send(command.spawn());
             }
         })?;
-        Ok(Self { program: std::env::current_exe()?, orders })
+        let starter = Starter { program: std::env::current_exe()?, orders };
+        Ok(Self { starter, children: Mutex::default() })
     }
 
     /// A process that does not run yet.
     pub(crate) fn process(&self, name: impl Into<String>, arguments: &[&str], log: PathBuf) -> Process {
-        Process(Arc::new(Inner {
-            nursery: self.clone(),
+        let process = Process(Arc::new(Inner {
+            starter: self.starter.clone(),
             name: name.into(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             log,
             running: Mutex::new(None),
-        }))
+        }));
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).push(process.clone());
+        process
     }
 
+    /// `kill -9` for all that still run; returns when none does.
+    pub(crate) async fn kill_all(&self) {
+        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        children.iter().for_each(Process::strike);
+        for child in &children {
+            child.exited().await;
+        }
+    }
+}
+
+impl Starter {
     async fn spawn(&self, arguments: &[String]) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command
@@ -88,7 +108,7 @@ pub(crate) struct Process(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    nursery: Nursery,
+    starter: Starter,
     name: String,
     arguments: Vec<String>,
     log: PathBuf,
@@ -126,7 +146,7 @@ impl Process {
     /// When the program or its log cannot be opened.
     pub(crate) async fn start(&self) -> io::Result<u32> {
         let log = File::options().create(true).append(true).open(&self.0.log)?;
-        let mut child = self.0.nursery.spawn(&self.0.arguments).await?;
+        let mut child = self.0.starter.spawn(&self.0.arguments).await?;
         let number = child.id();
         let pid = Pid::from_child(&child);
         let (is_ours, asked) = watch::channel(false);

@@ -83,7 +83,7 @@ impl StageError {
     }
 }
 
-fn machine(doing: &'static str) -> impl Fn(std::io::Error) -> StageError {
+pub(crate) fn machine(doing: &'static str) -> impl Fn(std::io::Error) -> StageError {
     move |source| StageError::Machine { doing, source }
 }
 
@@ -100,13 +100,13 @@ pub(crate) struct Cast {
 /// Brings everything up to the point where routers have been started.
 pub(crate) async fn raise(
     home: &Home,
+    nursery: &Nursery,
     routers: usize,
     leaf_life: Duration,
     has_faults: bool,
     screen: Arc<Screen>,
     stopped: &StopSignal,
 ) -> Result<Cast, StageError> {
-    let nursery = Nursery::open().map_err(machine("start processes"))?;
     let proxy = Proxy::bind().await.map_err(machine("listen on a port"))?;
     let proxy_port = proxy.port();
     let controller_home = home.make_controller(leaf_life, proxy_port).await?;

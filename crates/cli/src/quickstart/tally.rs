@@ -189,7 +189,10 @@ impl Tally {
     /// Something was lost that was under way between `from` and now. Says which fault excuses it.
     pub(crate) fn lose(&self, index: usize, side: Side, from: Instant, loss: &Loss) -> Option<FaultKind> {
         let mut books = self.books();
-        let router = books.routers.get_mut(index).filter(|router| !router.is_restarting)?;
+        let router = books.routers.get_mut(index)?;
+        if router.is_restarting {
+            return Some(FaultKind::KillRouter);
+        }
         let excuse = router.excuse(side, from, Instant::now());
         match excuse {
             Some(kind) => {
