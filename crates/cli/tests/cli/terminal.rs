@@ -104,7 +104,15 @@ fn colour_is_for_terminals_and_only_if_it_is_wanted() {
     let home = tempfile::tempdir().unwrap();
     let see = |change: fn(&mut Command)| Conversation::begin(home.path(), &["status", "none.yml"], change).end().1;
     assert!(see(|_| {}).contains("\u{1b}[1;31merror:"));
-    for plain in [see(|command| drop(command.env("NO_COLOR", "1"))), see(|command| drop(command.env("TERM", "dumb")))] {
+    let unwanted: [fn(&mut Command); 2] = [
+        |command| {
+            command.env("NO_COLOR", "1");
+        },
+        |command| {
+            command.env("TERM", "dumb");
+        },
+    ];
+    for plain in unwanted.map(see) {
         assert!(plain.contains("error: ") && !plain.contains('\u{1b}'), "{plain}");
     }
 }
