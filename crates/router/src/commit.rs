@@ -424,6 +424,12 @@ impl Custody {
         self.prepared.as_ref()
     }
 
+    /// Are the prepared keys those of an earlier generation, as a renewal takes them over where the files are projected?
+    pub fn prepared_keys_are_old(&self) -> bool {
+        let prepared = self.prepared.as_ref().map(|keys| keys.stored.key.as_bytes());
+        self.whole.values().any(|whole| Some(whole.files.keys.key.as_bytes()) == prepared)
+    }
+
     /// Lays down keys for the next PREPARE of `number`, which would otherwise make or copy some.
     ///
     /// # Errors

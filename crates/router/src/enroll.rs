@@ -261,7 +261,10 @@ pub fn begin(
     rekey: Rekey,
     key_at_hand: Option<Keys>,
 ) -> Result<GenerationNumber, EnrollError> {
-    let prepared = custody.prepared().map(|keys| keys.number);
+    // Those of an interrupted enrollment go on, since their request may have been answered. Those of an interrupted renewal may be the
+    // old ones.
+    let is_reusable = rekey == Rekey::Never || !custody.prepared_keys_are_old();
+    let prepared = custody.prepared().filter(|_| is_reusable).map(|keys| keys.number);
     let step = enrollment::begin(clock::now(), manifest, prepared);
     if let Some(lifecycle::renewal::Barrier::Prepare { number, .. }) = step.barrier() {
         let number = *number;

@@ -3,6 +3,7 @@
 
 mod controller;
 mod home;
+mod recovering;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
