@@ -124,6 +124,11 @@ fn look_at_disk(config: &RouterConfig, findings: &mut Findings) -> Option<Whole>
     look_at_key_files(config, findings);
     look_at_names(&crate::enroll::sans_of(&config.csr), config, "csr.sans", findings);
     let Some(router) = place::router_id(config) else {
+        if let Some((path, error)) = place::unreadable(config) {
+            let text = format!("cannot read `{}`: {error}", path.display());
+            findings.fail("identity", text, "run the command as the user to whom the identity belongs");
+            return None;
+        }
         findings.fail("identity", "this router has no identity yet", "run `exuvia router enroll CONFIG --jwt FILE`");
         return None;
     };

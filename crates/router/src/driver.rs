@@ -243,6 +243,11 @@ impl Driver {
     fn advance(&mut self, input: Input) {
         self.queue.push_back(input);
         while let Some(input) = self.queue.pop_front() {
+            // An attempt that began between the keys of an enrollment and its leaves would take its place.
+            let may_begin = matches!(input, Input::Tick | Input::WindowAdvised(_) | Input::RenewAsked(_));
+            if may_begin && self.enrolling.is_some() {
+                continue;
+            }
             let (next, step) = self.parts.renewal.clone().step(clock::now(), input);
             let barrier = step.barrier().map(Blocking::of);
             match (self.settle(&next, step), barrier) {

@@ -98,6 +98,15 @@ pub enum EnrollError {
         /// The file.
         path: String,
     },
+    /// Something is at the configured paths that cannot be looked at.
+    #[error("cannot read `{path}`, so it is not replaced")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the kernel says.
+        #[source]
+        source: std::io::Error,
+    },
     /// Another attempt came between.
     #[error("a renewal began meanwhile; enroll again")]
     Overtaken,
@@ -131,6 +140,7 @@ impl EnrollError {
             Self::OtherRouter { .. } | Self::NotOurs { .. } => {
                 "move the file away, or enroll with `--force` to replace it"
             }
+            Self::Unreadable { .. } => "run the command as the user to whom the file belongs, or give it to this user",
             Self::Overtaken => "run the command again",
         }
     }
@@ -177,6 +187,8 @@ struct ErrorBody {
     code: String,
     #[serde(default)]
     message: String,
+    #[serde(default, rename = "causeMessage")]
+    cause: String,
 }
 
 /// Finds out who signed the token, believes it, and fetches the CAs that the rest is checked with.
@@ -239,7 +251,11 @@ impl Introduction {
 fn refusal(answer: &net::http::HttpAnswer) -> EnrollError {
     let status = answer.status.as_u16();
     match serde_json::from_slice::<ErrorEnvelope>(&answer.body) {
-        Ok(ErrorEnvelope { error: ErrorBody { code, message } }) => EnrollError::Refused { status, code, message },
+        Ok(ErrorEnvelope { error: ErrorBody { code, message, cause } }) => {
+            // OpenZiti's sentence for the code says less than what it was caused by.
+            let message = if cause.is_empty() { message } else { format!("{message}: {cause}") };
+            EnrollError::Refused { status, code, message }
+        }
         Err(_) => EnrollError::Refused { status, code: format!("HTTP {status}"), message: String::new() },
     }
 }
@@ -355,8 +371,12 @@ pub fn finish(
 /// When `identity.cert` belongs to somebody else.
 pub fn guard(config: &RouterConfig, router: &RouterId) -> Result<(), EnrollError> {
     let IdentitySource::Path(path) = &config.identity.cert else { return Ok(()) };
-    let Ok(text) = std::fs::read(path) else { return Ok(()) };
     let shown = path.display().to_string();
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(EnrollError::Unreadable { path: shown, source }),
+    };
     if text.iter().all(u8::is_ascii_whitespace) {
         return Ok(());
     }
@@ -380,7 +400,8 @@ pub fn key_at_hand(config: &RouterConfig) -> Result<Option<Keys>, EnrollError> {
         let text = match source {
             IdentitySource::Path(path) => match std::fs::read(path) {
                 Ok(text) => Zeroizing::new(text),
-                Err(_) => return Ok(None),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(EnrollError::Unreadable { path: path.display().to_string(), source }),
             },
             IdentitySource::Inline(pem) => Zeroizing::new(pem.as_str().as_bytes().to_vec()),
             IdentitySource::Engine { .. } => return Ok(None),

@@ -62,6 +62,22 @@ pub(crate) fn router_id(config: &RouterConfig) -> Option<RouterId> {
     found.next().is_none().then_some(only)
 }
 
+/// What is there and may not be looked at: `identity.cert`, or the folder of the state folders. Unreadable is not absent.
+pub(crate) fn unreadable(config: &RouterConfig) -> Option<(PathBuf, std::io::Error)> {
+    let is_there = |error: &std::io::Error| {
+        !matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+    };
+    if let Some(path) = identity_cert(config)
+        && let Err(error) = std::fs::read(path)
+        && is_there(&error)
+    {
+        return Some((path.to_owned(), error));
+    }
+    let folder = base(config)?;
+    let error = std::fs::read_dir(&folder).err().filter(is_there)?;
+    Some((folder, error))
+}
+
 /// The id that a state folder's name stands for.
 fn decoded(name: &str) -> Option<RouterId> {
     let mut bytes = Vec::with_capacity(name.len());

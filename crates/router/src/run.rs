@@ -58,6 +58,15 @@ pub enum RunError {
         /// What is damaged.
         found: String,
     },
+    /// There may be an identity, and it cannot be looked at.
+    #[error("cannot read the identity at `{path}`")]
+    Unreadable {
+        /// Which file or folder.
+        path: String,
+        /// What the kernel says.
+        #[source]
+        source: std::io::Error,
+    },
     /// Nowhere to keep anything.
     #[error("`identity.cert` is in no file, and no state folder is configured")]
     NoPlace,
@@ -92,6 +101,9 @@ impl RunError {
             }
             Self::Damaged { .. } => {
                 "restore the state folder from a backup; otherwise make a new token on the controller (re-enroll) and enroll with it"
+            }
+            Self::Unreadable { .. } => {
+                "run the command as the user to whom the identity belongs, or give its files and folders to this user"
             }
             Self::NoPlace => "put the identity into files, or name a folder: `exuvia: {state: DIR}`",
             Self::Store(error) => error.hint(),
@@ -148,10 +160,10 @@ pub fn admin_paths(config: &RouterConfig) -> Vec<PathBuf> {
 /// # Errors
 /// [`RunError::NotEnrolled`], or the store's; [`StoreError::Busy`] means that a daemon does run.
 pub fn status_from_disk(config: &RouterConfig) -> Result<StatusView, RunError> {
-    let nothing = || RunError::NotEnrolled { why: String::new() };
-    let router = place::router_id(config).ok_or_else(nothing)?;
+    let router = place::router_id(config).ok_or_else(|| no_identity(config))?;
     let folder = place::folder_of(config, &router).ok_or(RunError::NoPlace)?;
-    if !folder.exists() {
+    let is_there = folder.try_exists();
+    if !is_there.map_err(|source| RunError::Unreadable { path: folder.display().to_string(), source })? {
         return Err(RunError::NotEnrolled { why: format!("there is no state folder `{}`", folder.display()) });
     }
     let (mut custody, _) = place::open(config, &folder)?;
@@ -202,7 +214,7 @@ pub async fn prepare(
     renew_at_start: bool,
     mut stopped: StopSignal,
 ) -> Result<Option<Ready>, RunError> {
-    let router = place::router_id(&config).ok_or_else(|| RunError::NotEnrolled { why: missing(&config) })?;
+    let router = place::router_id(&config).ok_or_else(|| no_identity(&config))?;
     let folder = place::folder_of(&config, &router).ok_or(RunError::NoPlace)?;
     let Some(mut custody) = lock(&config, &folder, &mut stopped).await? else { return Ok(None) };
     let (renewal, mode, paths) = block_in_place(|| recover(&config, &mut custody, &router))?;
@@ -323,13 +335,17 @@ impl Ready {
     }
 }
 
-/// What is missing for an identity, for the message.
-fn missing(config: &RouterConfig) -> String {
-    match place::identity_cert(config) {
+/// Why nobody knows which router this is.
+fn no_identity(config: &RouterConfig) -> RunError {
+    if let Some((path, source)) = place::unreadable(config) {
+        return RunError::Unreadable { path: path.display().to_string(), source };
+    }
+    let why = match place::identity_cert(config) {
         Some(path) if !path.exists() => format!("there is no file `{}`", path.display()),
         Some(path) => format!("`{}` holds no certificate with a router's id", path.display()),
         None => String::new(),
-    }
+    };
+    RunError::NotEnrolled { why }
 }
 
 /// Takes the lock, waiting for another process as long as it takes.

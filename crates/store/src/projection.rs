@@ -3,6 +3,7 @@
 //! Never a condition of anything: a projection that fails is reported and tried again.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lifecycle::manifest::ProjectionRecord;
@@ -93,7 +94,7 @@ impl Projected {
 }
 
 /// What lies at one configured path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Seen {
     /// Nothing.
     Absent,
@@ -101,6 +102,17 @@ pub enum Seen {
     Content(Zeroizing<Vec<u8>>),
     /// The disk would not say.
     Unreadable(Errno),
+}
+
+/// It may be a private key, so nothing of it is shown.
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("Absent"),
+            Self::Content(content) => write!(f, "Content({} bytes)", content.len()),
+            Self::Unreadable(errno) => write!(f, "Unreadable({errno:?})"),
+        }
+    }
 }
 
 /// What lies at all configured paths.

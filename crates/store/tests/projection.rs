@@ -418,3 +418,14 @@ fn a_kubernetes_secret_is_externally_managed() {
     assert_eq!(mode, StorageMode::ExternallyManaged { link: "/etc/ziti/..data".into() });
     assert_eq!(mode.label(), "externally_managed");
 }
+
+#[test]
+fn what_lies_at_a_path_is_never_shown_since_it_may_be_a_key() {
+    let mut disk = projected();
+    let observed = paths().read(&mut disk);
+    let shown = format!("{observed:?}");
+    let files = files(1);
+    let key = Slot::Key.content(&files);
+    assert!(!shown.contains(&format!("{key:?}")) && !shown.contains(std::str::from_utf8(key).unwrap()), "{shown}");
+    assert!(shown.contains("bytes"), "{shown}");
+}

@@ -17,7 +17,9 @@ use tokio::task::JoinSet;
 use wire::capability::Capabilities;
 use wire::control::{Settings, UpdateClusterLeader, UpdateCtrlAddresses, request_cluster_members};
 use wire::extension::{CertsResponse, ErrorAnswer, ExtensionRequest, ExtensionVerify};
-use wire::hello::{AcceptedHello, CTRL_DEFAULT, ExuviaAbilities, GroupHello, Hello, RENEWAL_ADVICE, RenewalAdvice};
+use wire::hello::{
+    AcceptedHello, CTRL_DEFAULT, ExuviaAbilities, GroupHello, Hello, RENEWAL_ADVICE, RefusalClass, RenewalAdvice,
+};
 use wire::{Frame, content_type};
 
 use super::{LineSettings, Order, Peer, Report, replies, window_of};
@@ -262,7 +264,7 @@ impl Line {
             Ok(connected) => connected,
             Err(error) => {
                 let outcome = if shook_hands(&error) { DialOutcome::Refused } else { DialOutcome::Unreachable };
-                let reason = Some(chain_text(&error));
+                let reason = Some(with_remedy(&error));
                 return self.report(Report::Dialed { generation, outcome, peer: None, reason }).await;
             }
         };
@@ -444,6 +446,17 @@ async fn dial_any(endpoints: &[Endpoint], order: &ControlDial) -> Result<Connect
 }
 
 /// Did the handshake come to its end, so that the listener has seen our leaf?
+/// What happened and, where this router's operator can do something about it, what.
+fn with_remedy(error: &DialError) -> String {
+    let text = chain_text(error);
+    match error {
+        DialError::Refused { class: RefusalClass::NotPermitted, .. } => format!(
+            "{text}; compare both clocks, and if they agree, have the router re-enrolled there and run `exuvia router enroll` with the new token"
+        ),
+        _ => text,
+    }
+}
+
 fn shook_hands(error: &DialError) -> bool {
     match error {
         DialError::Connect(ConnectError::TimedOut { stage, .. }) => *stage == Stage::Answer,

@@ -45,7 +45,10 @@ impl Driver {
                 let is_admitted = matches!(outcome, DialOutcome::Admitted { .. });
                 match reason {
                     Some(reason) => {
-                        tracing::debug!(%controller, %generation, %reason, "no control channel");
+                        // Once for each reason: every further try says only that it failed.
+                        if self.troubles.get(&controller) != Some(&reason) {
+                            tracing::warn!(target: "exuvia::router", %controller, %generation, "no control channel: {reason}");
+                        }
                         self.troubles.insert(controller.clone(), reason);
                     }
                     None => drop(self.troubles.remove(&controller)),

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use net::stop::Stop;
 use pki::{Chain, PrivateKey};
+use router::admin::Answer;
 use router::enroll::enroll;
 use router::events::EventKind;
 use router::run;
@@ -87,4 +88,35 @@ async fn a_new_enrollment_never_takes_over_the_key_of_an_interrupted_renewal() {
         "the old key may be in the wrong hands"
     );
     running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_renewal_begins_while_an_enrollment_is_under_way() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    let mut running = home.start().await;
+    running.connected().await;
+    // An issuer that takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+    let token = format!("e30.{}.c2ln", base64url(format!(r#"{{"iss":"{issuer}"}}"#).as_bytes()));
+    let mut client = running.client().await;
+    let asked = tokio::spawn(async move { client.enroll(&token, false).await });
+    let (held, _) = silent.accept().await.unwrap();
+
+    let answer = running.client().await.renew().await.unwrap();
+    assert!(matches!(answer, Answer::NotBegun { .. }), "{answer:?}");
+    drop((held, silent));
+    assert!(matches!(asked.await.unwrap().unwrap(), Answer::Failed { .. }));
+    running.renew().await;
+    running.promoted().await;
+    running.end().await;
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits =
+        |group: &[u8]| group.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+    let digit = |word: u32, at: usize| char::from(LETTERS[(word >> (18 - 6 * at) & 63) as usize]);
+    bytes.chunks(3).flat_map(|group| (0..=group.len()).map(move |at| digit(bits(group), at))).collect()
 }
