@@ -11,6 +11,7 @@
 //! Every file has mode 0600 from the first byte and is durable before `controller.yml` gets its name. An interrupted init is
 //! simply run again: it removes what its predecessor left, which nobody can have used yet.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
@@ -43,7 +44,7 @@ const SIGNER_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 const BACKDATE: Duration = Duration::from_secs(60);
 
 /// What is to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct InitOptions {
     /// The folder; made if it is not there, and must be empty if it is.
     pub dir: PathBuf,
@@ -67,6 +68,15 @@ pub struct InitOptions {
     pub password: Option<Zeroizing<String>>,
 }
 
+/// The password is not shown.
+impl fmt::Debug for InitOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dir, id, address, admin, .. } = self;
+        let mut shown = f.debug_struct("InitOptions");
+        shown.field("dir", dir).field("id", id).field("address", address).field("admin", admin).finish_non_exhaustive()
+    }
+}
+
 impl InitOptions {
     /// The usual ones for a controller that is reached as `address`.
     pub fn new(dir: impl Into<PathBuf>, address: impl Into<String>) -> Self {
@@ -86,7 +96,7 @@ impl InitOptions {
 }
 
 /// What was made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct InitReport {
     /// The configuration file, for `exuvia controller run`.
     pub config: PathBuf,
@@ -106,6 +116,16 @@ pub struct InitReport {
     pub signer_not_after: UnixTime,
     /// An interrupted init was cleared away first.
     pub started_over: bool,
+}
+
+/// The password is not shown.
+impl fmt::Debug for InitReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, root, admin, api, control, .. } = self;
+        let mut shown = f.debug_struct("InitReport");
+        shown.field("config", config).field("root", root).field("admin", admin).field("api", api);
+        shown.field("control", control).finish_non_exhaustive()
+    }
 }
 
 /// Why nothing usable was made.
@@ -531,6 +551,7 @@ mod tests {
             assert!(matches!(init(&wrong, now()).await, Err(InitError::Option(_))), "{wrong:?}");
         }
         let short = InitOptions { password: Some(Zeroizing::new("short".to_owned())), ..options(&dir) };
+        assert!(!format!("{short:?}").contains("\"short\""), "no password in a log");
         assert!(matches!(init(&short, now()).await, Err(InitError::Password(_))));
         assert!(!dir.exists());
     }
