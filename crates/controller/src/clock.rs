@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use lifecycle::{Now, UnixTime, Uptime};
 use rustix::time::{ClockId, clock_gettime};
@@ -15,14 +14,10 @@ impl Clock {
     /// The machine's own clocks; the uptime counts suspend.
     pub fn system() -> Self {
         Self(Arc::new(|| {
-            let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
             let boot = clock_gettime(ClockId::Boottime);
             let uptime_ms =
                 u64::try_from(boot.tv_sec).unwrap_or(0) * 1000 + u64::try_from(boot.tv_nsec).unwrap_or(0) / 1_000_000;
-            Now {
-                wall: UnixTime::from_ms(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
-                uptime: Uptime::from_ms(uptime_ms),
-            }
+            Now { wall: UnixTime::from_ms(net::clock::wall_ms()), uptime: Uptime::from_ms(uptime_ms) }
         }))
     }
 

@@ -9,6 +9,7 @@
 //! a channel.
 
 pub mod channel;
+pub mod clock;
 pub mod connect;
 pub mod credentials;
 pub mod dial;

@@ -19,6 +19,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
+use crate::clock::WallClock;
 use crate::credentials::CredentialsSlot;
 
 mod verify;
@@ -116,7 +117,7 @@ pub fn client_config(
     presents: Option<Arc<CertifiedKey>>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, TlsSetupError> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(WallClock))
         .with_protocol_versions(VERSIONS)
         .map_err(TlsSetupError::Rejected)?;
     let builder = match &trust.0 {
@@ -161,7 +162,7 @@ pub fn server_config(
     clients: ClientCertificate,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsSetupError> {
-    let builder = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_details(provider(), Arc::new(WallClock))
         .with_protocol_versions(VERSIONS)
         .map_err(TlsSetupError::Rejected)?;
     let builder = match clients {

@@ -72,6 +72,7 @@ impl From<RunError> for Failure {
             RunError::Config(_) => return Self::report(Exit::Input, error),
             RunError::ReadConfig { .. }
             | RunError::NotEnrolled { .. }
+            | RunError::Unreadable { .. }
             | RunError::NoPlace
             | RunError::NoController
             | RunError::Endpoints { .. } => Exit::Input,
@@ -106,6 +107,7 @@ fn of_enrollment(error: &EnrollError) -> Exit {
         | EnrollError::Subject(_)
         | EnrollError::Key(_)
         | EnrollError::OtherRouter { .. }
+        | EnrollError::Unreadable { .. }
         | EnrollError::NotOurs { .. } => Exit::Input,
         EnrollError::Http(error) => of_http(error),
         EnrollError::Presented(_) | EnrollError::Cas(_) | EnrollError::Bundle(_) | EnrollError::Answer => {
