@@ -116,7 +116,13 @@ pub fn app(parts: WebParts) -> axum::Router {
         for path in std::iter::once(&row.path).chain(row.also) {
             let serve = move |State(web): State<Web>, params: RawPathParams, request: Request| async move {
                 let id = params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value.to_owned());
-                serve(web, row, id, request).await
+                let serving = serve(web, row, id, request);
+                if row.method == Method::Get {
+                    return serving.await;
+                }
+                // A task of its own: a caller who hangs up takes this future along, and an order that is durable must not stop before
+                // channels are closed.
+                tokio::spawn(serving).await.unwrap_or_else(|_| refuse(ApiError::new(Code::Unhandled)))
             };
             routes = routes.route(path, on(filter(row.method), serve));
         }

@@ -1,6 +1,7 @@
 //! What the interfaces say while the register's disk refuses to write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller::config::SanPolicy;
 use http::StatusCode;
@@ -59,4 +60,26 @@ async fn a_router_that_could_not_be_made_is_not_there() {
     let listed = admin.get("/edge/management/v1/edge-routers").await.json();
     assert_eq!(listed["meta"]["pagination"]["totalCount"], 0);
     admin.create("edge-routers", "r1").await;
+}
+
+#[tokio::test]
+async fn an_order_is_carried_out_to_its_end_although_whoever_gave_it_hangs_up() {
+    let (world, register) = world().await;
+    let admin = world.login().await;
+    let (id, _, _) = admin.online("r1").await;
+    register.hold_commits(true);
+    let path = format!("/api/v1/routers/{id}/revoke");
+    let mut asked = Box::pin(admin.call("POST", &path, None));
+    // Until it waits for the commit; then the connection is gone, and the server drops the request.
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut asked).await.is_err());
+    drop(asked);
+    assert_eq!(register.commit(), 1, "the order itself was under way");
+    register.hold_commits(false);
+    let closed = async {
+        while world.fleet.closed.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), closed).await;
+    assert!(waited.is_ok(), "a revoked router must not keep its channel");
 }
