@@ -10,7 +10,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,8 +151,11 @@ impl Home {
             }
             None => {
                 let temp = std::env::temp_dir();
-                let folder =
-                    TempDir::with_prefix_in("exuvia-quickstart-", &temp).map_err(failed("make a folder in", &temp))?;
+                let folder = tempfile::Builder::new()
+                    .prefix("exuvia-quickstart-")
+                    .permissions(fs::Permissions::from_mode(0o700))
+                    .tempdir_in(&temp)
+                    .map_err(failed("make a folder in", &temp))?;
                 Self { path: folder.path().to_owned(), temporary: Some(folder) }
             }
         };
