@@ -28,6 +28,10 @@ pub use window::{Campaign, Window, WindowFacts, advise};
 /// Most confirmed leaves newer than the one last used that stay admitted at once.
 pub const CONFIRMED_MAX: usize = 4;
 
+/// Most leaves older than the one last used that are kept, however fast a router renews within one overlap.
+/// As many as a router keeps generations.
+pub const PREDECESSORS_MAX: usize = 8;
+
 /// What the controller is configured to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IssuancePolicy {
@@ -306,7 +310,7 @@ impl Record {
                 self.request(now, policy, epoch, asked, issuer_not_after)
             }
             Input::Store { epoch, asked, client, server } => self.store(now, policy, epoch, asked, client, server),
-            Input::Confirm { epoch, fingerprint } => self.confirm(now, epoch, fingerprint),
+            Input::Confirm { epoch, fingerprint } => self.confirm(now, policy, epoch, fingerprint),
             Input::Enroll { token, kind, asked } => self.enroll(now, token, kind, asked),
             Input::StoreEnrolled { token, asked, client, server } => {
                 self.store_enrolled(now, token, asked, client, server)
@@ -314,7 +318,7 @@ impl Record {
             Input::ReEnroll { token } => self.re_enroll(token),
             Input::Revoke => self.revoke(),
             Input::SetDisabled(disabled) => self.set_disabled(disabled),
-            Input::Readmit { leaf } => self.readmit(now, leaf),
+            Input::Readmit { leaf } => self.readmit(now, policy, leaf),
         }
     }
 

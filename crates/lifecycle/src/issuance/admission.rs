@@ -1,5 +1,6 @@
 //! Which leaf gets a channel. Decided after the finished handshake; the Result leaves only once the use is durable.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
@@ -7,7 +8,7 @@ use super::{
     noted, unchanged,
 };
 use crate::facts::{Fingerprint, Leaf, Now, UnixTime};
-use crate::issuance::{Asked, CONFIRMED_MAX, NamesDigest};
+use crate::issuance::{Asked, CONFIRMED_MAX, NamesDigest, PREDECESSORS_MAX};
 
 /// A leaf that got a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,9 +60,12 @@ const BACKDATED_MAX: Duration = Duration::from_secs(61);
 impl Record {
     pub(super) fn admit(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf) -> Outcome {
         match self.judge(now, policy, leaf.fingerprint, Some(&leaf)) {
-            Ok(Verdict::Known(issued)) => self.used(now, issued),
-            Ok(Verdict::IssuedAfterBackup) => self
-                .adopt(now, leaf, Audit::ReadmittedAfterRestore, |seq, epoch| Answer::Admit(Admitted { seq, epoch })),
+            Ok(Verdict::Known(issued)) => self.used(now, policy, issued),
+            Ok(Verdict::IssuedAfterBackup) => {
+                let (record, seq) = self.adopt(now, policy, leaf);
+                let answer = Answer::Admit(Admitted { seq, epoch: self.epoch });
+                changed(record, Audit::ReadmittedAfterRestore(seq), answer)
+            }
             Err(refusal) => noted(Audit::Refused(refusal), Answer::RefuseAdmission(refusal)),
         }
     }
@@ -99,46 +103,36 @@ impl Record {
         let Some(issued) = self.leaf(fingerprint) else {
             return match (self.restored_from, presented) {
                 (Some(taken), Some(leaf)) if leaf.not_before.plus(BACKDATED_MAX) >= taken => {
-                    in_dates(leaf, now.wall).map(|()| Verdict::IssuedAfterBackup)
+                    in_dates(leaf, now.wall)?;
+                    let last_used = self.last_used.and_then(|last| self.leaf_at(last.seq));
+                    if last_used.is_some_and(|last| leaf.not_before < last.client.not_before) {
+                        return Err(AdmissionRefusal::Superseded);
+                    }
+                    Ok(Verdict::IssuedAfterBackup)
                 }
                 _ if self.leaves.is_empty() => Err(AdmissionRefusal::NotEnrolled),
                 _ => Err(AdmissionRefusal::Unknown),
             };
         };
         in_dates(&issued.client, now.wall)?;
-        if let Some(last) = self.last_used
-            && issued.seq < last.seq
-            && now.wall > last.first_use.plus(policy.overlap)
-        {
+        if self.last_used.is_some_and(|last| issued.seq < last.seq && !last.is_in_overlap(now, policy)) {
             return Err(AdmissionRefusal::Superseded);
         }
         Ok(Verdict::Known(issued))
     }
 
-    fn used(&self, now: Now, issued: &IssuedLeaf) -> Outcome {
+    fn used(&self, now: Now, policy: &IssuancePolicy, issued: &IssuedLeaf) -> Outcome {
         let answer = Answer::Admit(Admitted { seq: issued.seq, epoch: self.epoch });
         if self.last_used.is_some_and(|last| issued.seq <= last.seq) {
             return unchanged(answer);
         }
         let mut record = self.clone();
-        record.last_used = Some(LastUsed { seq: issued.seq, first_use: now.wall });
-        if let Some(leaf) = record.leaves.iter_mut().find(|leaf| leaf.seq == issued.seq) {
-            leaf.stage = LeafStage::Used;
-        }
-        // The enrollment has arrived: from here on the token is spent for good.
-        record.token = None;
-        record.forget_settled(now.wall);
+        record.make_last_used(now, policy, issued.seq);
         changed(record, Audit::FirstUse(issued.seq), answer)
     }
 
     /// Takes a leaf into the set that the register has no memory of, as the one last used.
-    fn adopt(
-        &self,
-        now: Now,
-        leaf: Leaf,
-        audit: fn(LeafSeq) -> Audit,
-        answer: fn(LeafSeq, Epoch) -> Answer,
-    ) -> Outcome {
+    fn adopt(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf) -> (Record, LeafSeq) {
         let seq = self.next_seq();
         let mut record = self.clone();
         record.last_seq = seq;
@@ -150,57 +144,80 @@ impl Record {
             issued_at: now.wall,
             stage: LeafStage::Used,
         });
-        record.last_used = Some(LastUsed { seq, first_use: now.wall });
-        record.token = None;
-        changed(record, audit(seq), answer(seq, self.epoch))
+        record.make_last_used(now, policy, seq);
+        (record, seq)
     }
 
-    pub(super) fn readmit(&self, now: Now, leaf: Leaf) -> Outcome {
+    pub(super) fn readmit(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf) -> Outcome {
         if self.standing == Standing::Revoked {
             return unchanged(Answer::RefuseAdmission(AdmissionRefusal::Revoked));
         }
-        match self.leaf(leaf.fingerprint) {
-            Some(known) => {
+        let known = self.leaf(leaf.fingerprint);
+        // A leaf that cannot be admitted would take the place of those that can.
+        if let Err(refusal) = in_dates(known.map_or(&leaf, |known| &known.client), now.wall) {
+            return unchanged(Answer::RefuseAdmission(refusal));
+        }
+        let (mut record, seq) = match known.map(|known| known.seq) {
+            Some(seq) => {
                 let mut record = self.clone();
-                let seq = known.seq;
                 // Its successors are withdrawn: the operator says that this leaf is the one the router holds.
                 record.leaves.retain(|leaf| leaf.seq <= seq);
-                // As if it had been presented: what was never used would make room for the next one that is issued.
-                if let Some(leaf) = record.leaves.iter_mut().find(|leaf| leaf.seq == seq) {
-                    leaf.stage = LeafStage::Used;
-                }
-                record.last_used = Some(LastUsed { seq, first_use: now.wall });
-                changed(record, Audit::Readmitted(seq), Answer::Done)
+                record.make_last_used(now, policy, seq);
+                (record, seq)
             }
-            None => self.adopt(now, leaf, Audit::Readmitted, |_, _| Answer::Done),
-        }
+            None => self.adopt(now, policy, leaf),
+        };
+        // The operator's word is newer than the copy: what it withdraws cannot prove itself any more.
+        record.restored_from = None;
+        changed(record, Audit::Readmitted(seq), Answer::Done)
     }
 
-    /// Drops what no rule can admit any more: expired predecessors of the leaf last used. Overlap alone drops nothing,
-    /// so that an operator can readmit a superseded leaf while it is valid.
+    /// Makes the leaf at `seq` the one last used. Its predecessors get one overlap, except those whose own was over before.
+    fn make_last_used(&mut self, now: Now, policy: &IssuancePolicy, seq: LeafSeq) {
+        if let Some(last) = self.last_used
+            && !last.is_in_overlap(now, policy)
+        {
+            self.leaves.retain(|leaf| leaf.seq >= last.seq || leaf.seq == seq);
+        }
+        self.last_used = Some(LastUsed { seq, first_use: now.wall });
+        if let Some(leaf) = self.leaves.iter_mut().find(|leaf| leaf.seq == seq) {
+            leaf.stage = LeafStage::Used;
+        }
+        // The enrollment has arrived: from here on the token is spent for good.
+        self.token = None;
+        self.forget_settled(now.wall);
+        let predecessors = self.leaves.iter().filter(|leaf| leaf.seq < seq).count();
+        self.leaves.drain(..predecessors.saturating_sub(PREDECESSORS_MAX));
+    }
+
+    /// Drops what no rule can admit any more: expired predecessors of the leaf last used. The end of an overlap alone drops
+    /// nothing: until a newer leaf is used, an operator can readmit a superseded one by its fingerprint.
     pub(super) fn forget_settled(&mut self, wall: UnixTime) {
         let Some(last) = self.last_used else { return };
         self.leaves.retain(|leaf| leaf.seq >= last.seq || !leaf.client.is_expired(wall));
     }
 
-    /// Keeps the newest pending leaf and the newest [`CONFIRMED_MAX`] confirmed ones of those newer than the leaf last used.
+    /// Of the leaves newer than the one last used, keeps the newest pending one and the newest [`CONFIRMED_MAX`] confirmed
+    /// ones. What an enrollment got stays until a leaf is used: it is all that the router has.
     pub(super) fn bound_unused(&mut self) {
+        let enrolled = self.token.and_then(|token| token.enrolled);
         let used = self.last_used.map_or(LeafSeq(0), |last| last.seq);
-        let newest_pending =
-            self.leaves.iter().rev().find(|leaf| leaf.stage == LeafStage::Pending).map(|leaf| leaf.seq);
-        let mut confirmed: alloc::vec::Vec<LeafSeq> = self
-            .leaves
-            .iter()
-            .filter(|leaf| leaf.seq > used && leaf.stage == LeafStage::Confirmed)
-            .map(|leaf| leaf.seq)
+        let surplus = |stage, most| {
+            let newer = self.leaves.iter().rev().filter(move |leaf| leaf.seq > used && leaf.stage == stage);
+            newer.skip(most).map(|leaf| leaf.seq)
+        };
+        let surplus: Vec<LeafSeq> = surplus(LeafStage::Pending, 1)
+            .chain(surplus(LeafStage::Confirmed, CONFIRMED_MAX))
+            .filter(|seq| Some(*seq) != enrolled)
             .collect();
-        let surplus = confirmed.len().saturating_sub(CONFIRMED_MAX);
-        confirmed.truncate(surplus);
-        self.leaves.retain(|leaf| match leaf.stage {
-            LeafStage::Used => true,
-            LeafStage::Pending => Some(leaf.seq) == newest_pending,
-            LeafStage::Confirmed => !confirmed.contains(&leaf.seq),
-        });
+        self.leaves.retain(|leaf| !surplus.contains(&leaf.seq));
+    }
+}
+
+impl LastUsed {
+    /// Are the leaves before it still admitted beside it?
+    fn is_in_overlap(&self, now: Now, policy: &IssuancePolicy) -> bool {
+        now.wall <= self.first_use.plus(policy.overlap)
     }
 }
 

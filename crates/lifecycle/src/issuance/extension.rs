@@ -40,7 +40,7 @@ pub enum ConfirmRefusal {
     StaleChannel,
     /// No leaf waits for confirmation.
     NothingPending,
-    /// The leaf that it names was not issued to this router, or was replaced since.
+    /// The leaf that it names was not issued to this router, was replaced since, or is not admitted any more.
     NotThatLeaf,
 }
 
@@ -62,7 +62,7 @@ impl Record {
         let life = issuer_not_after.since(now.wall).min(policy.leaf_life);
         let last_used = self.last_used.and_then(|last| self.leaf_at(last.seq));
         let outlives = last_used.is_none_or(|last| now.wall.plus(life) > last.client.not_after);
-        if life < policy.shortest_life && !outlives {
+        if life.is_zero() || (life < policy.shortest_life && !outlives) {
             return refuse(RequestRefusal::IssuerEndsSoon);
         }
         unchanged(Answer::Sign)
@@ -97,7 +97,7 @@ impl Record {
         (record, seq)
     }
 
-    pub(super) fn confirm(&self, now: Now, epoch: Epoch, fingerprint: Fingerprint) -> Outcome {
+    pub(super) fn confirm(&self, now: Now, policy: &IssuancePolicy, epoch: Epoch, fingerprint: Fingerprint) -> Outcome {
         if epoch != self.epoch || self.standing != Standing::Active {
             return unchanged(Answer::RefuseConfirm(ConfirmRefusal::StaleChannel));
         }
@@ -109,6 +109,10 @@ impl Record {
                 ConfirmRefusal::NothingPending
             }));
         };
+        // A router that hears success throws its old leaf away, so it hears it only of one that it can use.
+        if self.check_link(now, policy, fingerprint).is_err() {
+            return unchanged(Answer::RefuseConfirm(ConfirmRefusal::NotThatLeaf));
+        }
         let seq = leaf.seq;
         match leaf.stage {
             LeafStage::Confirmed | LeafStage::Used => unchanged(Answer::Confirmed(seq)),
