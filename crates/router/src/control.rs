@@ -21,7 +21,7 @@ use net::credentials::Credentials;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::control::UpdateCtrlAddresses;
-use wire::extension::{CertsResponse, ExtensionRequest};
+use wire::extension::{CertsResponse, ErrorAnswer, ExtensionRequest};
 use wire::hello::RenewalAdvice;
 use wire::version::VersionInfo;
 
@@ -112,6 +112,8 @@ pub enum Report {
     },
     /// A 20301.
     Certs(CertsResponse),
+    /// A 20002 that answers our 20302: no leaves. Stock controllers say nothing instead.
+    RequestRefused(ErrorAnswer),
     /// A 20002 that answers our 20303.
     VerifyAnswered {
         /// Which generation was to be confirmed.

@@ -370,6 +370,12 @@ impl Line {
             content_type::ENROLLMENT_CERTS => {
                 CertsResponse::from_frame(&frame).map(Report::Certs).map_err(unreadable).ok()
             }
+            // Nobody waits for it, so it is not about a 20303.
+            content_type::ERROR => ErrorAnswer::from_frame(&frame)
+                .map_err(unreadable)
+                .ok()
+                .filter(|answer| !answer.is_success())
+                .map(Report::RequestRefused),
             content_type::UPDATE_CTRL_ADDRESSES => {
                 UpdateCtrlAddresses::from_frame(&frame).map(Report::Addresses).map_err(unreadable).ok()
             }
@@ -445,18 +451,21 @@ async fn dial_any(endpoints: &[Endpoint], order: &ControlDial) -> Result<Connect
     Err(last.unwrap_or(DialError::Connect(ConnectError::ServerName { host: String::new() })))
 }
 
-/// Did the handshake come to its end, so that the listener has seen our leaf?
 /// What happened and, where this router's operator can do something about it, what.
 fn with_remedy(error: &DialError) -> String {
     let text = chain_text(error);
     match error {
-        DialError::Refused { class: RefusalClass::NotPermitted, .. } => format!(
-            "{text}; compare both clocks, and if they agree, have the router re-enrolled there and run `exuvia router enroll` with the new token"
-        ),
+        // Some refusals say it themselves.
+        DialError::Refused { class: RefusalClass::NotPermitted, text: said, .. } if !said.contains("re-enroll") => {
+            format!(
+                "{text}; to come back, have the router re-enrolled there and run `exuvia router enroll` with the new token"
+            )
+        }
         _ => text,
     }
 }
 
+/// Did the handshake come to its end, so that the listener has seen our leaf?
 fn shook_hands(error: &DialError) -> bool {
     match error {
         DialError::Connect(ConnectError::TimedOut { stage, .. }) => *stage == Stage::Answer,

@@ -71,6 +71,11 @@ impl Driver {
             }
             Report::Proved { generation, outcome } => Some(Input::Proved { controller, generation, outcome }),
             Report::Certs(certs) => self.hear_certs(&controller, &certs),
+            Report::RequestRefused(answer) => {
+                tracing::warn!(target: "exuvia::router", %controller, code = %answer.code, message = %answer.message, "the controller issues no leaves now");
+                let number = self.parts.renewal.phase().attempt()?;
+                Some(Input::IssueFailed { number, failure: Failure::RefusedByController })
+            }
             Report::VerifyAnswered { number, answer, text } => {
                 if !text.trim().is_empty() {
                     tracing::warn!(target: "exuvia::router", %controller, generation = %number, answer = %text, "20303 was not confirmed");

@@ -38,6 +38,8 @@ pub(crate) struct Faults {
     pub(crate) lose_certs: AtomicU32,
     /// 20301 is sent twice.
     pub(crate) double_certs: AtomicU32,
+    /// 20302 is refused with a 20002.
+    pub(crate) refuse_request: AtomicU32,
     /// 20303 is not seen.
     pub(crate) lose_verify: AtomicU32,
     /// 20303 is obeyed, and not answered.
@@ -380,6 +382,11 @@ async fn serve(state: Arc<State>, channel: Channel, mut events: Events) {
         match frame.content_type {
             content_type::EXTENSION_REQUEST => {
                 state.extension_requests.fetch_add(1, Ordering::SeqCst);
+                if strikes(&state.faults.refuse_request) {
+                    let refusal = ErrorAnswer::failure("ISSUER_ENDS_SOON", "the signing certificate ends soon");
+                    let _ = channel.send(refusal.to_reply(&frame)).await;
+                    continue;
+                }
                 let request = ExtensionRequest::from_frame(&frame).unwrap();
                 let newest = channel.underlays().pop().and_then(|underlay| underlay.peer);
                 let shown =

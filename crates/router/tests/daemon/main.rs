@@ -122,6 +122,25 @@ async fn a_lost_20301_is_asked_for_again_with_the_same_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_the_request_ends_the_wait_at_once_and_says_who_refused() {
+    let controller = Controller::start(Rules::Ours, LIFE).await;
+    let home = Home::enrolled(&controller, FRESH_KEYS).await;
+    controller.state.faults.refuse_request.store(1, Ordering::SeqCst);
+    let mut running = home.start().await;
+    running.connected().await;
+    running.renew().await;
+    let failure = running
+        .wait_for("failed attempt", |what| match what {
+            EventKind::AttemptFailed { failure, .. } => Some(failure.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(failure, "refused_by_controller");
+    assert_eq!(running.promoted().await, 2, "and the same keys are asked for again");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_verify_or_confirmation_does_not_stop_a_renewal() {
     for rules in [Rules::Ours, Rules::Stock] {
         let controller = Controller::start(rules, LIFE).await;
