@@ -43,10 +43,27 @@ impl Screen {
     /// Draws the table anew; only on a terminal.
     pub(crate) fn draw(&self, rows: Vec<String>) {
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows: Vec<String> = rows.into_iter().map(|row| self.fit(row)).collect();
         let mut out = erase(&drawn);
         rows.iter().for_each(|row| push_row(&mut out, row));
         self.write(&out);
         *drawn = rows;
+    }
+
+    /// What does not fit on the terminal's line is left out, and a mark says so.
+    fn fit(&self, row: String) -> String {
+        let size = if self.to_stderr {
+            rustix::termios::tcgetwinsize(io::stderr())
+        } else {
+            rustix::termios::tcgetwinsize(io::stdout())
+        };
+        let columns = size.map_or(0, |size| usize::from(size.ws_col));
+        if columns == 0 || row.chars().count() <= columns {
+            return row;
+        }
+        let mut cut: String = row.chars().take(columns - 1).collect();
+        cut.push('…');
+        cut
     }
 
     /// Leaves the table where it is; what is said from now on comes below it.

@@ -16,11 +16,11 @@ pub(crate) struct Row {
 const HEADINGS: [&str; 10] = [
     "ROUTER",
     "PHASE",
-    "GENERATION",
+    "GEN",
     "CLIENT LEAF",
     "SERVER LEAF",
     "LOCK-OUT IN",
-    "NEXT RENEWAL",
+    "RENEW IN",
     "RENEWALS",
     "LAST PROOF",
     "LOAD",
@@ -76,7 +76,7 @@ impl Row {
             until(now.renew_at_ms),
             match tally.failed_attempts {
                 0 => tally.promoted.len().to_string(),
-                failed => format!("{} ({failed} failed tries)", tally.promoted.len()),
+                failed => format!("{} (+{failed} failed)", tally.promoted.len()),
             },
             now.last_proof_ms.map_or_else(|| "-".to_owned(), |at_ms| format!("{} ago", seconds(now_ms - at_ms))),
             format!("{} handshakes, {} requests, {lost} lost{excused}", tally.handshakes, tally.requests),
