@@ -243,9 +243,7 @@ impl Driver {
     fn advance(&mut self, input: Input) {
         self.queue.push_back(input);
         while let Some(input) = self.queue.pop_front() {
-            // An attempt that began between the keys of an enrollment and its leaves would take its place.
-            let may_begin = matches!(input, Input::Tick | Input::WindowAdvised(_) | Input::RenewAsked(_));
-            if may_begin && self.enrolling.is_some() {
+            if self.must_wait(&input) {
                 continue;
             }
             let (next, step) = self.parts.renewal.clone().step(clock::now(), input);
@@ -362,6 +360,16 @@ impl Driver {
         let view = self.parts.renewal.view(clock::now());
         let leaves = view.client.into_iter().chain(view.server);
         leaves.map(|leaf| leaf.life()).min().unwrap_or(Duration::from_secs(86_400))
+    }
+
+    /// An attempt that began between the keys of an enrollment and its leaves would take its place. Before there are keys the router
+    /// goes on as ever: whoever is to issue the leaves may take his time.
+    fn must_wait(&self, input: &Input) -> bool {
+        match (&self.enrolling, input) {
+            (Some(_), Input::RenewAsked(_)) => true,
+            (Some(enrolling), Input::Tick | Input::WindowAdvised(_)) => enrolling.has_keys(),
+            (Some(_) | None, _) => false,
+        }
     }
 
     /// Is the machine left alone for a while, because the disk failed?

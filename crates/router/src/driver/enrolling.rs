@@ -10,11 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 use zeroize::Zeroizing;
 
-use super::{Driver, Incoming};
+use super::{Driver, Incoming, remember_admissions};
 use crate::admin::Answer;
 use crate::clock;
 use crate::commit::chain_text;
-use crate::config::Rekey;
 use crate::enroll::{self, EnrollError, EnrollmentNews, Introduction};
 
 /// The one enrollment that is under way.
@@ -23,6 +22,13 @@ pub(super) struct Enrolling {
     reply: oneshot::Sender<Answer>,
     introduction: Option<Arc<Introduction>>,
     number: Option<GenerationNumber>,
+}
+
+impl Enrolling {
+    /// Are its keys made, and its leaves not there yet?
+    pub(super) fn has_keys(&self) -> bool {
+        self.number.is_some()
+    }
 }
 
 impl Driver {
@@ -65,15 +71,11 @@ impl Driver {
         }
         let manifest = self.parts.renewal.manifest().clone();
         let custody = &mut self.parts.custody;
-        let number = block_in_place(|| enroll::begin(custody, manifest, Rekey::Auto, None))?;
+        let rekey = custody.making().rekey;
+        let number = block_in_place(|| enroll::begin(custody, manifest, rekey, None))?;
         let requests = enroll::requests(custody, number, router, &self.parts.settings.csr)?;
         // The machine learns of the attempt; should the enrollment fail, the same keys serve the next renewal.
-        if let Some(found) = self.reload()
-            && let Some(renewal) = recovery::recover(clock::now(), self.parts.settings.policy, found)
-        {
-            self.parts.renewal = renewal;
-            self.advance(Input::Started { controllers: self.parts.directory.contacts() });
-        }
+        self.start_over();
         if let Some(enrolling) = &mut self.enrolling {
             enrolling.introduction = Some(introduction.clone());
             enrolling.number = Some(number);
@@ -98,12 +100,17 @@ impl Driver {
         block_in_place(|| enroll::finish(custody, manifest, number, router, leaves))?;
         let _ = std::fs::remove_file(&self.parts.settings.data_model_cache);
         // Lines present what the new machine chooses; channels of the old enrollment were closed by the controller.
-        if let Some(found) = self.reload()
-            && let Some(renewal) = recovery::recover(clock::now(), self.parts.settings.policy, found)
-        {
+        self.start_over();
+        Ok(())
+    }
+
+    /// A new machine from what the disk says, and from what was admitted meanwhile.
+    fn start_over(&mut self) {
+        let Some(mut found) = self.reload() else { return };
+        remember_admissions(&mut found.manifest, self.parts.renewal.manifest());
+        if let Some(renewal) = recovery::recover(clock::now(), self.parts.settings.policy, found) {
             self.parts.renewal = renewal;
             self.advance(Input::Started { controllers: self.parts.directory.contacts() });
         }
-        Ok(())
     }
 }
