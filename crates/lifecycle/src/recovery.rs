@@ -45,7 +45,7 @@ pub fn recover(now: Now, policy: Policy, found: Found) -> Option<Renewal> {
         unsaved: (newest.first_admitted.is_none()).then(Default::default),
         save_at: now.uptime,
         save_failures: 0,
-        skewed_due: None,
+        due_by_uptime: None,
     };
     if newest.number > live {
         renewal.phase = if newest.verify_sent {

@@ -63,8 +63,8 @@ pub struct Renewal {
     pub(crate) save_at: Uptime,
     /// Manifests in a row that could not be written.
     pub(crate) save_failures: u32,
-    /// While our wall clock is outside the dates of a leaf that was admitted all the same: when to renew, by uptime.
-    pub(crate) skewed_due: Option<Uptime>,
+    /// When this live generation is due, by uptime: a wall clock that is wrong or was set back must not put it off.
+    pub(crate) due_by_uptime: Option<(GenerationNumber, Uptime)>,
 }
 
 /// Whether the state folder can keep a new generation.
@@ -211,6 +211,7 @@ impl Renewal {
     /// Advances by one input. Same machine, time and input: same answer, everywhere.
     pub fn step(mut self, now: Now, input: Input) -> (Self, RouterStep) {
         self.forget_the_future(now);
+        self.watch_clock(now);
         let step = match input {
             Input::Started { controllers } => self.started(now, &controllers),
             Input::Tick => self.tick(now),

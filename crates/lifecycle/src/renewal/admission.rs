@@ -51,15 +51,15 @@ impl Renewal {
     /// it is not known how much of the leaf's life is left, and after two thirds of it when it has just been issued.
     fn judge_clock(&mut self, now: Now, admitted: GenerationNumber) {
         if !self.clock_is_wrong(now) {
-            self.skewed_due = None;
             return;
         }
+        let live = self.live();
         let is_new = self.manifest.attempt.is_some_and(|attempt| attempt.number == admitted)
             && matches!(self.phase, Phase::Promoted { live, .. } if live == admitted);
         if is_new {
-            self.skewed_due = Some(now.uptime.plus(self.life() * 2 / 3));
-        } else {
-            self.skewed_due.get_or_insert(now.uptime);
+            self.due_by_uptime = Some((live, now.uptime.plus(self.life() * 2 / 3)));
+        } else if self.due_by_uptime.is_none_or(|(of, _)| of != live) {
+            self.due_by_uptime = Some((live, now.uptime));
         }
     }
 

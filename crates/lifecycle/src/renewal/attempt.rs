@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    Attempt, Barrier, Blocked, Cause, Effect, Event, Failure, Issued, Phase, Renewal, RouterStep, Storage,
+    Attempt, Barrier, Blocked, Cause, Effect, Event, Failure, Issued, Phase, Proof, Renewal, RouterStep, Storage,
     StorageTrouble, instant_in,
 };
 use crate::facts::{GenerationNumber, Leaf, Now, UnixTime};
@@ -20,12 +20,28 @@ impl Renewal {
         self.advice.map_or(own, |window| own.min(instant_in(window, live.jitter)))
     }
 
-    /// Until the live generation is due; zero when it is.
-    pub(super) fn due_in(&self, now: Now) -> Duration {
-        match self.skewed_due {
-            Some(at) if self.clock_is_wrong(now) => at.since(now.uptime),
-            Some(_) | None => self.renew_at().since(now.wall),
+    /// Until the live generation is due; zero when it is. Whichever clock says so first, and the uptime alone while the other is wrong.
+    pub fn due_in(&self, now: Now) -> Duration {
+        let by_wall = self.renew_at().since(now.wall);
+        match self.due_by_uptime {
+            Some((of, at)) if of == self.live() => {
+                let by_uptime = at.since(now.uptime);
+                if self.clock_is_wrong(now) { by_uptime } else { by_wall.min(by_uptime) }
+            }
+            Some(_) | None => by_wall,
         }
+    }
+
+    /// While the wall clock may be right, notes by uptime when it calls the live generation due.
+    pub(super) fn watch_clock(&mut self, now: Now) {
+        let live = self.live();
+        let Some(candidate) = self.manifest.candidate(live) else { return };
+        if self.clock_is_wrong(now) {
+            return;
+        }
+        let due = now.uptime.plus(self.policy.due_at(candidate).since(now.wall));
+        let earlier = self.due_by_uptime.filter(|(of, _)| *of == live).map(|(_, at)| at);
+        self.due_by_uptime = Some((live, earlier.map_or(due, |earlier| earlier.min(due))));
     }
 
     /// Is our wall clock outside the live leaf's dates?
@@ -117,10 +133,20 @@ impl Renewal {
             return None;
         }
         match self.obstacle() {
-            Some(blocked) if self.blocked == Some(blocked) => None,
-            Some(blocked) => Some(Step::free(self.report_blocked(blocked))),
+            Some(blocked) if self.blocked != Some(blocked) => Some(Step::free(self.report_blocked(blocked))),
+            Some(Blocked::NoRoom) => self.prove_again(now),
+            Some(_) => None,
             None => Some(self.begin(now, cause)),
         }
+    }
+
+    /// No room for another attempt, so the newest one has to do: its outcome is unknown, and a controller that could not confirm it then may
+    /// do so now.
+    fn prove_again(&mut self, now: Now) -> Option<RouterStep> {
+        let live = self.live();
+        let next = self.manifest.candidates.last().map(|newest| newest.number).filter(|newest| *newest > live)?;
+        self.phase = Phase::Proving { live, next, proof: Proof::new(now, self.policy.verify_window_for(self.life())) };
+        Some(Step::free(vec![]))
     }
 
     fn spacing_left(&self, now: Now) -> Duration {

@@ -76,6 +76,11 @@ impl Renewal {
         }
     }
 
+    /// Does the manifest on the disk lag behind this machine? A tick will say what to write.
+    pub fn has_unsaved(&self) -> bool {
+        self.unsaved.is_some()
+    }
+
     /// How long the shell may sleep before the next [`super::Input::Tick`], if nothing else happens.
     pub fn wake_in(&self, now: Now) -> Duration {
         let until = |at: Uptime| at.since(now.uptime);

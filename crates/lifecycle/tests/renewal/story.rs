@@ -238,7 +238,10 @@ fn at_the_cap_no_attempt_begins_until_two_later_admissions_free_a_place() {
     for _ in 0..100 {
         bench.later(Duration::from_secs(60)).tick();
         reported += usize::from(bench.effects.iter().any(|e| matches!(e, Effect::Report(Event::Blocked(_)))));
-        assert_eq!(bench.phase(), PhaseName::Steady);
+        assert_eq!(bench.machine.phase().attempt(), None, "another attempt has no room");
+        if bench.effects.iter().any(|effect| matches!(effect, Effect::Prove { .. })) {
+            bench.give(proved(8, ProofOutcome::Refused));
+        }
     }
     assert_eq!(reported, 1, "it is reported, once");
     assert_eq!(bench.machine.manifest().candidates.len(), CANDIDATES_MAX);
@@ -457,16 +460,75 @@ fn a_clock_far_ahead_renews_by_uptime_and_not_at_every_spacing() {
         let effects = bench.effects.clone();
         for effect in effects {
             match effect {
-                Effect::Dial { generation, .. } => drop(bench.dialed(generation.0, admitted())),
+                Effect::Dial { generation, .. } => {
+                    bench.dialed(generation.0, admitted());
+                }
                 Effect::Request { number: asked, .. } => {
                     made = asked.0;
                     let born_s = i64::try_from(bench.now.uptime.since(began).as_secs()).unwrap();
-                    drop(bench.give(Input::Issued { number: asked, issued: issued(made, born_s) }));
+                    bench.give(Input::Issued { number: asked, issued: issued(made, born_s) });
                 }
-                Effect::Prove { generation, .. } => drop(bench.give(proved(generation.0, ProofOutcome::Admitted))),
+                Effect::Prove { generation, .. } => {
+                    bench.give(proved(generation.0, ProofOutcome::Admitted));
+                }
                 _ => {}
             }
         }
     }
     assert!((4..8).contains(&made), "{made} generations in three lives");
+}
+
+/// Sleeps as the machine wants and never answers anything. How long until it begins an attempt?
+fn begins_within(bench: &mut Bench, most: Duration) -> Option<Duration> {
+    let began = bench.now.uptime;
+    while bench.now.uptime.since(began) < most {
+        bench.sleep(Duration::from_secs(3600));
+        if bench.phase() == PhaseName::Prepared {
+            return Some(bench.now.uptime.since(began));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_clock_that_is_set_back_on_an_open_channel_does_not_put_a_renewal_off() {
+    // To 1970, and to a day that the leaf's dates allow.
+    for back_s in [56 * 365 * 86_400, LIFE_S / 2] {
+        let mut bench = Bench::new(at(LIFE_S * 11 / 20), found(vec![candidate(1, 0, true)]));
+        bench.tick().dialed(1, admitted());
+        bench.now.wall = bench.now.wall.minus(Duration::from_secs(u64::try_from(back_s).unwrap()));
+        let most = Duration::from_secs(u64::try_from(LIFE_S * 9 / 20).unwrap());
+        assert!(begins_within(&mut bench, most).is_some(), "set back by {back_s} s");
+    }
+}
+
+#[test]
+fn a_full_list_of_unknown_outcomes_proves_the_newest_one_again() {
+    let mut all = vec![candidate(1, 0, true)];
+    all.extend(
+        (2..=8).map(|n| lifecycle::manifest::Candidate { verify_sent: true, ..candidate(n, LIFE_S / 2, false) }),
+    );
+    let mut bench = Bench::new(at(LIFE_S * 8 / 10), found(all));
+    let mut again = 0;
+    for _ in 0..200 {
+        bench.sleep(Duration::from_secs(600));
+        for effect in bench.effects.clone() {
+            match effect {
+                Effect::Dial { generation, .. } => {
+                    let outcome = if generation == number(1) { admitted() } else { DialOutcome::Refused };
+                    bench.dialed(generation.0, outcome);
+                }
+                Effect::Verify { number: asked, .. } => {
+                    assert_eq!(asked, number(8));
+                    again += 1;
+                }
+                Effect::Prove { generation, .. } => {
+                    bench.give(proved(generation.0, ProofOutcome::Refused));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(bench.machine.view(bench.now).blocked, Some(lifecycle::renewal::Blocked::NoRoom));
+    assert!(again > 10, "20303 was sent {again} times");
 }
