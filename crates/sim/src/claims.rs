@@ -31,8 +31,6 @@ pub enum Claim {
     NothingIsAnsweredBeforeItIsDurable,
     /// P4
     OnlyAnAdmittedGenerationIsPublished,
-    /// P8
-    NoRouterHasTwoChannelsAtOneController,
     /// Design section 3
     NothingIsRetiredBeforeALaterOneWasAdmittedAfterItsEnd,
     /// Design section 3

@@ -27,4 +27,4 @@ pub use message::Kind;
 pub use plan::{Fault, Make, Net, Plan};
 pub use run::{Counts, Report, check_liveness, run, run_plan, run_traced, run_with};
 pub use store::disk::{Errno, Fault as DiskFault, SimDisk};
-pub use world::{Action, Trouble, World};
+pub use world::{Action, Leaves, Trouble, World};

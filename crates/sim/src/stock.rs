@@ -72,6 +72,11 @@ impl Cluster {
         changed
     }
 
+    /// How long the log is.
+    pub(crate) fn end(&self) -> usize {
+        self.log_start + self.log.len()
+    }
+
     pub(crate) fn admits(&self, node: usize, router: usize, leaf: Fingerprint, wall: UnixTime) -> bool {
         self.row(node, router).is_some_and(|row| row.admitted.fingerprint == leaf && !row.admitted.is_expired(wall))
     }

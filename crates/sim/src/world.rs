@@ -24,8 +24,8 @@ use crate::register::{Asker, Matter, Register, Submitted};
 use crate::run::Counts;
 use crate::stock::{CertFile, Cluster, Row, StockProcess};
 pub use chaos::Trouble;
-pub use script::Action;
 use script::Rule;
+pub use script::{Action, Leaves};
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
@@ -148,6 +148,11 @@ pub struct World {
     /// Faults that last: how many of each kind are on a host, so that overlapping ones end one by one.
     pub(crate) troubled: BTreeSet<(Trouble, usize)>,
     pub(crate) is_healed: bool,
+    /// What the next crash inside a disk operation leaves, by router.
+    pub(crate) crash_leaves: BTreeMap<usize, Leaves>,
+    pub(crate) slow_promotion_ms: Option<u64>,
+    /// Nodes of a stock cluster that hear of nothing.
+    pub(crate) behind: BTreeSet<usize>,
 }
 
 impl World {
@@ -185,6 +190,9 @@ impl World {
             trace: None,
             troubled: BTreeSet::new(),
             is_healed: false,
+            crash_leaves: BTreeMap::new(),
+            slow_promotion_ms: None,
+            behind: BTreeSet::new(),
             plan,
         };
         world.enroll_everybody();
@@ -421,7 +429,7 @@ impl World {
         }
     }
 
-    fn commit_register(&mut self) {
+    pub(crate) fn commit_register(&mut self) {
         let (answers, dirty) = self.register.commit();
         for (asker, answer) in answers {
             self.answered(asker, answer);

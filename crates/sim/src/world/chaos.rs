@@ -164,6 +164,11 @@ impl World {
             self.trouble_over(trouble);
         }
         self.blocked.clear();
+        self.rules.clear();
+        self.crash_leaves.clear();
+        for node in std::mem::take(&mut self.behind) {
+            self.catch_up(node);
+        }
         for controller in 0..self.controllers.len() {
             self.start_controller(controller);
         }

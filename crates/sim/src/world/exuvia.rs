@@ -1,25 +1,22 @@
 //! Our router: the real machine over the real store, and the smallest shell that can run them.
 
+mod effects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lifecycle::manifest::Manifest;
+use lifecycle::manifest::{Candidate, Manifest};
 use lifecycle::recovery::{Found, recover};
-use lifecycle::renewal::{
-    Barrier, DialOutcome, Effect, Event as Said, Input, Issued, Phase, ProofOutcome, Renewal, Storage, StorageTrouble,
-    VerifyAnswer,
-};
-use lifecycle::{Fingerprint, GenerationNumber, KeyId, Leaf, Now};
+use lifecycle::renewal::{Barrier, DialOutcome, Effect, Input, Issued, Phase, Renewal, Storage, StorageTrouble};
+use lifecycle::{GenerationNumber, KeyId, Leaf, Now};
 use store::StoreError;
 use store::disk::{CrashModel, SimDisk};
 use store::generation::{GenerationFiles, Keys, Reservation, digest_of};
-use store::identity::IdentityStore;
+use store::identity::{IdentityStore, Loaded};
 
-use super::{Body, Event, Links, Purpose, World};
-use crate::claims::{Claim, candidates_are_bounded, nothing_is_retired_unproven, what_is_shown_is_durable};
-use crate::message::Message;
+use super::{Body, Event, Links, World};
+use crate::claims::{Claim, candidates_are_bounded};
 use crate::paper;
-use crate::plan::Make;
 
 pub(crate) const FOLDER: &str = "/etc/ziti";
 pub(crate) const STATE: &str = "/etc/ziti/.exuvia/r";
@@ -47,12 +44,29 @@ pub(crate) struct Process {
     /// What this process saw admitted.
     admitted: BTreeSet<GenerationNumber>,
     pub(crate) published: Option<GenerationNumber>,
-    is_rebuilding: bool,
     /// Which wake-up counts; earlier ones are void.
     pub(crate) turn: u64,
-    /// Rebuilt machines in a row.
-    rebuilds: u32,
-    not_before_ms: u64,
+    /// Starts and STAGEs in a row that the disk failed.
+    mishaps: u32,
+    paused_until_ms: u64,
+}
+
+/// Which kind of barrier a step waits for: what its failure means differs.
+#[derive(Clone, Copy)]
+enum Blocking {
+    Prepare(GenerationNumber),
+    Leaves,
+    Manifest,
+}
+
+impl Blocking {
+    fn of(barrier: &Barrier) -> Self {
+        match barrier {
+            Barrier::Prepare { number, .. } => Self::Prepare(*number),
+            Barrier::Stage { .. } | Barrier::Import { .. } => Self::Leaves,
+            Barrier::Manifest(_) => Self::Manifest,
+        }
+    }
 }
 
 impl Exuvia {
@@ -134,70 +148,94 @@ impl World {
             leaves: BTreeMap::new(),
             admitted: BTreeSet::new(),
             published: None,
-            is_rebuilding: false,
             turn: 0,
-            rebuilds: 0,
-            not_before_ms: 0,
+            mishaps: 0,
+            paused_until_ms: 0,
         });
         if let Some(host) = self.routers.get_mut(router) {
             host.life += 1;
         }
         self.note(|| format!("router {router} starts"));
-        self.rebuild(router, true);
+        self.begin(router);
     }
 
-    /// Reads the disk and builds a machine from what it says.
-    fn rebuild(&mut self, router: usize, may_sweep: bool) {
-        let now = self.router_now(router);
-        let policy = self.policy;
-        let controllers: Vec<_> = self.controllers.iter().map(|host| host.id.clone()).collect();
+    /// Reads the disk and builds the first machine of a process from what it says.
+    fn begin(&mut self, router: usize) {
         let Some(process) = self.process_mut(router) else { return };
         let loaded = process.store.load(paper::facts);
-        if let (Ok(found), true) = (&loaded, may_sweep)
-            && found.damage().is_empty()
-        {
+        if loaded.as_ref().is_ok_and(|found| found.damage().is_empty()) {
             let _ = process.store.sweep();
         }
         // What was read may be in the cache alone: a process that was killed between rename and sync left it so.
-        if let Ok(store::identity::Loaded::Intact(found)) = &loaded
-            && found.manifest.candidates.last().is_some_and(|newest| newest.first_admitted.is_none())
-        {
-            let _ = process.store.commit(&found.manifest);
+        if loaded.as_ref().is_ok_and(|found| found.manifest().is_some_and(is_unproven)) {
+            let _ = process.store.make_manifest_durable();
         }
         if self.disk_is_down(router) {
             return self.power_cut_now(router);
         }
-        let Some(process) = self.process_mut(router) else { return };
-        let Ok(loaded) = loaded else {
-            process.machine = None;
-            return self.patience(router);
-        };
+        let Ok(loaded) = loaded else { return self.patience(router) };
         let Some(manifest) = loaded.manifest().cloned() else {
-            process.machine = None;
             let found = "the disk says that nothing was ever stored".to_owned();
             self.claim(router, Claim::SomeDurableGenerationIsAdmitted, Err(found));
             return;
         };
+        let prepared = self.remember(router, &loaded);
+        self.build(router, Found { manifest, prepared, storage: Storage::Writable });
+    }
+
+    /// After a STAGE that failed: the disk is read again, and a new machine is built from what is certain to be there. Published credentials and
+    /// channels outlive the old one.
+    fn rebuild(&mut self, router: usize, failed: &Renewal) {
+        let Some(process) = self.process_mut(router) else { return };
+        let Some(before) = process.machine.take() else { return };
+        let known = before.manifest();
+        let found = process.store.load(paper::facts).ok().filter(|loaded| {
+            let is_known = |candidate: &Candidate| {
+                known.candidate(candidate.number).is_some_and(|known| known.digest == candidate.digest)
+            };
+            let is_certain = |manifest: &Manifest| manifest.candidates.iter().all(is_known);
+            loaded.manifest().is_some_and(is_certain)
+                || loaded.manifest().is_some_and(is_unproven) && process.store.make_manifest_durable().is_ok()
+        });
+        if self.disk_is_down(router) {
+            return self.power_cut_now(router);
+        }
+        let (mut manifest, prepared) = match &found {
+            Some(loaded) => (loaded.manifest().cloned().unwrap_or_default(), self.remember(router, loaded)),
+            None => {
+                let prepared = self.process(router).and_then(|process| process.keys.as_ref()).map(|keys| keys.0);
+                (known.clone(), prepared)
+            }
+        };
+        // What a controller has admitted it has admitted, whether the disk takes a note of it or not.
+        for candidate in &mut manifest.candidates {
+            let known = failed.manifest().candidate(candidate.number).filter(|known| known.digest == candidate.digest);
+            candidate.first_admitted = candidate.first_admitted.or(known.and_then(|known| known.first_admitted));
+        }
+        self.build(router, Found { manifest, prepared, storage: Storage::Writable });
+        self.readopt_channels(router);
+    }
+
+    /// What a process keeps in memory of what it read. Answers which generation has keys and no leaves.
+    fn remember(&mut self, router: usize, loaded: &Loaded) -> Option<GenerationNumber> {
+        let process = self.process_mut(router)?;
         let whole = loaded.generations().iter();
-        process.leaves = whole.filter_map(|whole| Some((whole.number, paper::read(&whole.files.client)?))).collect();
+        process.leaves.extend(whole.filter_map(|whole| Some((whole.number, paper::read(&whole.files.client)?))));
         process.keys =
             loaded.prepared().and_then(|found| Some((found.number, found.keys.clone(), paper::key_of(&found.keys)?)));
-        let prepared = process.keys.as_ref().map(|(number, ..)| *number);
-        let found = Found { manifest, prepared, storage: Storage::Writable };
+        process.keys.as_ref().map(|(number, ..)| *number)
+    }
+
+    fn build(&mut self, router: usize, found: Found) {
+        let now = self.router_now(router);
+        let policy = self.policy;
+        let controllers: Vec<_> = self.controllers.iter().map(|host| host.id.clone()).collect();
+        let Some(process) = self.process_mut(router) else { return };
         process.machine = recover(now, policy, found);
         process.arrived = None;
         self.survey(router);
-        self.set_rebuilding(router, true);
         self.give(router, Input::Started { controllers });
-        self.set_rebuilding(router, false);
-        self.readopt_channels(router);
         self.sleep(router);
-    }
-
-    fn set_rebuilding(&mut self, router: usize, is_rebuilding: bool) {
-        if let Some(process) = self.process_mut(router) {
-            process.is_rebuilding = is_rebuilding;
-        }
     }
 
     /// Channels outlive a rebuilt machine: it is told of them as if they had just opened.
@@ -214,29 +252,21 @@ impl World {
     fn patience(&mut self, router: usize) {
         let now_ms = self.now_ms;
         let Some(process) = self.process_mut(router) else { return };
-        process.rebuilds += 1;
-        let wait_ms = 500 << process.rebuilds.min(8);
-        process.not_before_ms = now_ms + wait_ms;
-        process.turn += 1;
-        let turn = process.turn;
-        let life = self.routers.get(router).map_or(0, |host| host.life);
-        self.at(wait_ms, Event::Wake { router, life, turn });
+        process.mishaps += 1;
+        let wait_ms = 500 << process.mishaps.min(8);
+        process.paused_until_ms = now_ms + wait_ms;
+        self.sleep(router);
     }
 
     pub(crate) fn wake_exuvia(&mut self, router: usize, turn: u64) {
-        let now_ms = self.now_ms;
         let Some(process) = self.process_mut(router) else { return };
         if process.turn != turn {
             return;
         }
         if process.machine.is_none() {
-            if now_ms >= process.not_before_ms {
-                self.rebuild(router, false);
-            }
-            return;
+            return self.begin(router);
         }
-        self.give(router, Input::Tick);
-        self.sleep(router);
+        self.tell(router, Input::Tick);
     }
 
     /// One input that the world saw, and then whatever the machine has to do at once.
@@ -247,21 +277,24 @@ impl World {
 
     fn sleep(&mut self, router: usize) {
         let now = self.router_now(router);
+        let now_ms = self.now_ms;
         let Some(host) = self.routers.get_mut(router) else { return };
         let life = host.life;
         let Body::Exuvia(body) = &mut host.body else { return };
         let Some(process) = body.process.as_mut() else { return };
-        let Some(machine) = &process.machine else { return };
-        let mut wait = machine.wake_in(now);
-        // Nothing happens in a Steady machine before it is due; the world wakes it when a clock is stepped.
-        let is_idle = matches!(machine.phase(), Phase::Steady { .. })
-            && machine.contacts().values().all(lifecycle::renewal::Contact::is_up);
-        if is_idle {
-            wait = wait.max(machine.renew_at().since(now.wall));
-        }
+        let wait_ms = process.machine.as_ref().map_or(0, |machine| {
+            let mut wait = machine.wake_in(now);
+            // Nothing happens in a Steady machine before it is due; the world wakes it when a clock is stepped.
+            let is_idle = matches!(machine.phase(), Phase::Steady { .. })
+                && machine.contacts().values().all(lifecycle::renewal::Contact::is_up);
+            if is_idle && !machine.has_unsaved() {
+                wait = wait.max(machine.due_in(now));
+            }
+            u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+        });
+        let wait_ms = wait_ms.max(process.paused_until_ms.saturating_sub(now_ms)).clamp(1, 86_400_000);
         process.turn += 1;
         let turn = process.turn;
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).clamp(1, 86_400_000);
         self.at(wait_ms, Event::Wake { router, life, turn });
     }
 
@@ -270,46 +303,57 @@ impl World {
         self.count_router(router);
         self.counts.steps += 1;
         let Some(process) = self.process_mut(router) else { return };
-        let Some(machine) = process.machine.take() else { return };
-        let (machine, step) = machine.step(now, input);
-        process.machine = Some(machine);
-        let mut failed_prepare = None;
-        let is_barrier = step.barrier().is_some();
-        let outcome = match step.barrier() {
-            Some(Barrier::Prepare { number, .. }) => {
-                failed_prepare = Some(*number);
-                let key = paper::key(self.fresh());
-                let Some(process) = self.process_mut(router) else { return };
-                step.settle(|barrier| process.commit(barrier, key))
-            }
-            Some(Barrier::Stage { .. } | Barrier::Import { .. } | Barrier::Manifest(_)) => {
-                step.settle(|barrier| process.commit(barrier, KeyId([0; 32])))
-            }
-            None => step.settle(|_| Ok(())),
+        let Some(machine) = &process.machine else { return };
+        let (next, step) = machine.clone().step(now, input);
+        let Some(barrier) = step.barrier() else {
+            process.machine = Some(next);
+            let Ok(effects) = step.settle(|_| Ok::<(), std::convert::Infallible>(()));
+            return self.perform_all(router, effects);
         };
-        if is_barrier {
-            self.counts.barriers += 1;
-            if self.disk_is_down(router) {
-                return self.power_cut_now(router);
-            }
-            self.survey(router);
-            self.check_identity(router);
+        self.counts.barriers += 1;
+        let blocking = Blocking::of(barrier);
+        let key = paper::key(self.fresh());
+        let Some(process) = self.process_mut(router) else { return };
+        let outcome = step.settle(|barrier| process.commit(barrier, key));
+        if self.disk_is_down(router) {
+            return self.power_cut_now(router);
         }
         match outcome {
             Ok(effects) => {
-                for effect in effects {
-                    self.perform(router, effect);
+                if let Some(process) = self.process_mut(router) {
+                    process.machine = Some(next);
+                    process.mishaps = 0;
                 }
+                self.survey(router);
+                self.check_identity(router);
+                self.perform_all(router, effects);
             }
-            Err(error) => self.barrier_failed(router, failed_prepare, &error),
+            Err(error) => {
+                self.survey(router);
+                self.check_identity(router);
+                self.barrier_failed(router, next, blocking, &error);
+            }
         }
     }
 
-    fn barrier_failed(&mut self, router: usize, prepare: Option<GenerationNumber>, error: &StoreError) {
+    fn perform_all(&mut self, router: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            self.perform(router, effect);
+        }
+    }
+
+    fn barrier_failed(&mut self, router: usize, next: Renewal, blocking: Blocking, error: &StoreError) {
         self.counts.failed_barriers += 1;
         self.note(|| format!("router {router}: barrier failed: {error}"));
-        match prepare {
-            Some(number) => {
+        let Some(process) = self.process_mut(router) else { return };
+        let must_reload = matches!(error, StoreError::OutcomeUnknown(_) | StoreError::Refused(_));
+        match blocking {
+            // Nothing was asked for yet, so this is an ordinary input.
+            Blocking::Prepare(number) => {
+                process.machine = Some(next);
+                if must_reload {
+                    let _ = process.store.load(paper::facts);
+                }
                 let trouble = if error.is_full() {
                     StorageTrouble::Full
                 } else if error.is_read_only() {
@@ -317,238 +361,18 @@ impl World {
                 } else {
                     StorageTrouble::Broken
                 };
-                if let Some(process) = self.process_mut(router)
-                    && matches!(error, StoreError::OutcomeUnknown(_) | StoreError::Refused(_))
-                {
-                    let _ = process.store.load(paper::facts);
-                }
                 self.give(router, Input::PrepareFailed { number, trouble });
             }
-            None => {
-                if let Some(process) = self.process_mut(router) {
-                    process.machine = None;
-                }
+            // The machine stays as it was before the step, and tries again after a while.
+            Blocking::Manifest => {
+                let _ = process.store.load(paper::facts);
+                self.give(router, Input::ManifestFailed);
+            }
+            Blocking::Leaves => {
                 self.patience(router);
+                self.rebuild(router, &next);
             }
         }
-    }
-
-    fn perform(&mut self, router: usize, effect: Effect) {
-        match effect {
-            Effect::Dial { controller, generation } => {
-                self.exuvia_opens(router, &controller, generation, Purpose::Channel)
-            }
-            Effect::Replace { controller, generation } => {
-                let Some(at) = self.controller_at(&controller) else { return };
-                if let Some(open) = self.links_mut(router).and_then(|links| links.channels.remove(&at)) {
-                    self.send_to_controller(router, at, Message::Closed { channel: open.id });
-                }
-                self.exuvia_opens(router, &controller, generation, Purpose::Channel);
-            }
-            Effect::Prove { controller, generation } => {
-                self.exuvia_opens(router, &controller, generation, Purpose::Prove);
-            }
-            Effect::Request { controller, number, present } => {
-                let Some(at) = self.controller_at(&controller) else { return };
-                let Some(key) = self.process(router).and_then(|process| process.prepared_key(number)) else { return };
-                self.counts.requests += 1;
-                match self.plan.controller_make {
-                    Make::Exuvia => self.exuvia_asks(router, at, key),
-                    Make::Stock => self.exuvia_opens(router, &controller, present, Purpose::Ask(key)),
-                }
-            }
-            Effect::Verify { controller, number } => {
-                let Some(at) = self.controller_at(&controller) else { return };
-                let Some(leaf) = self.process(router).and_then(|process| process.leaves.get(&number)).copied() else {
-                    return;
-                };
-                self.claim_shown(router, &leaf);
-                self.counts.verifies += 1;
-                let channel = self.links(router).and_then(|links| links.channels.get(&at)).map(|open| open.id);
-                if let Some(channel) = channel {
-                    self.send_to_controller(router, at, Message::Verify { channel, fingerprint: leaf.fingerprint });
-                }
-            }
-            Effect::Publish(number) => {
-                let Some(process) = self.process_mut(router) else { return };
-                let is_first = process.published.is_none();
-                let is_proven = process.admitted.contains(&number) || process.published == Some(number);
-                if process.is_rebuilding && !is_first {
-                    // Published credentials outlive a machine.
-                    return;
-                }
-                process.published = Some(number);
-                if !is_first && !is_proven {
-                    let found = format!("{number} is published and was never admitted to this process");
-                    self.claim(router, Claim::OnlyAnAdmittedGenerationIsPublished, Err(found));
-                }
-            }
-            Effect::Trim(number) => self.trim(router, number),
-            // Projection has its own tests in `store`; nothing here reads the configured paths.
-            Effect::Project(_) => {}
-            Effect::Erase(numbers) => {
-                let Some(process) = self.process_mut(router) else { return };
-                let _ = process.store.erase(&numbers);
-                if self.disk_is_down(router) {
-                    return self.power_cut_now(router);
-                }
-                self.survey(router);
-                self.check_identity(router);
-            }
-            Effect::Report(said) => self.said(router, &said),
-        }
-    }
-
-    fn trim(&mut self, router: usize, newest: GenerationNumber) {
-        let Some(process) = self.process_mut(router) else { return };
-        let leaves = &process.leaves;
-        let number_of = |leaf: &Leaf| leaves.iter().find(|(_, l)| l.fingerprint == leaf.fingerprint).map(|(n, _)| *n);
-        let mut closed = Vec::new();
-        for (controller, open) in &mut process.links.channels {
-            if open.underlays.iter().any(|(_, leaf)| number_of(leaf) == Some(newest)) {
-                let is_old = |leaf: &Leaf| number_of(leaf).is_some_and(|number| number < newest);
-                closed.extend(
-                    open.underlays.iter().filter(|(_, l)| is_old(l)).map(|(id, _)| (*controller, open.id, *id)),
-                );
-                open.underlays.retain(|(_, leaf)| !is_old(leaf));
-            }
-        }
-        for (controller, channel, underlay) in closed {
-            self.send_to_controller(router, controller, Message::UnderlayClosed { channel, underlay });
-        }
-    }
-
-    fn said(&mut self, router: usize, said: &Said) {
-        self.note(|| format!("router {router} says: {said:?}"));
-        let wall = self.router_now(router).wall;
-        match said {
-            Said::Promoted { number, .. } => {
-                self.counts.renewals += 1;
-                let is_proven = self.process(router).is_some_and(|process| process.admitted.contains(number));
-                if !is_proven {
-                    let found = format!("{number} is called promoted and was never admitted to this process");
-                    self.claim(router, Claim::OnlyAnAdmittedGenerationIsPublished, Err(found));
-                }
-            }
-            Said::Retired(numbers) => {
-                self.counts.retired += numbers.len() as u64;
-                let Some(process) = self.process(router) else { return };
-                let newest = process.machine.as_ref().map_or(GenerationNumber(0), |m| m.manifest().last_number);
-                let leaves: Vec<_> =
-                    numbers.iter().map(|number| (*number, process.leaves.get(number).copied())).collect();
-                let result = nothing_is_retired_unproven(&leaves, |n| process.admitted.contains(&n), wall, newest);
-                self.claim(router, Claim::NothingIsRetiredBeforeALaterOneWasAdmittedAfterItsEnd, result);
-            }
-            Said::AttemptFailed { .. } => self.counts.failed_rounds += 1,
-            Said::Blocked(_) => self.counts.blocked += 1,
-            Said::Lapsed => self.counts.lapsed += 1,
-            _ => {}
-        }
-    }
-
-    fn exuvia_opens(
-        &mut self,
-        router: usize,
-        controller: &lifecycle::ControllerId,
-        number: GenerationNumber,
-        purpose: Purpose,
-    ) {
-        let Some(at) = self.controller_at(controller) else { return };
-        let known = self.process_mut(router).and_then(|process| process.leaf(number));
-        if self.disk_is_down(router) {
-            return self.power_cut_now(router);
-        }
-        let Some(leaf) = known else {
-            // It cannot be read, still: the next one's turn.
-            if purpose == Purpose::Channel {
-                let controller = controller.clone();
-                self.give(router, Input::Dialed { controller, generation: number, outcome: DialOutcome::Refused });
-            }
-            return;
-        };
-        self.claim_shown(router, &leaf);
-        self.dial(router, at, leaf, purpose);
-    }
-
-    pub(crate) fn exuvia_asks(&mut self, router: usize, controller: usize, key: KeyId) {
-        // Keys that a crash may lose must not be certified: the answer would be worthless.
-        let Some(channel) = self.links(router).and_then(|links| links.channels.get(&controller)).map(|open| open.id)
-        else {
-            return;
-        };
-        self.send_to_controller(router, controller, Message::Extend { channel, asked: paper::asked(key) });
-    }
-
-    pub(crate) fn exuvia_dialed(&mut self, router: usize, controller: usize, leaf: Leaf, outcome: DialOutcome) {
-        let is_admitted = matches!(outcome, DialOutcome::Admitted { .. });
-        let Some((id, generation)) = self.which(router, controller, &leaf, is_admitted) else { return };
-        self.tell(router, Input::Dialed { controller: id, generation, outcome });
-    }
-
-    pub(crate) fn exuvia_proved(&mut self, router: usize, controller: usize, leaf: Leaf, outcome: ProofOutcome) {
-        let Some((id, generation)) = self.which(router, controller, &leaf, outcome == ProofOutcome::Admitted) else {
-            return;
-        };
-        self.tell(router, Input::Proved { controller: id, generation, outcome });
-    }
-
-    fn which(
-        &mut self,
-        router: usize,
-        controller: usize,
-        leaf: &Leaf,
-        is_admitted: bool,
-    ) -> Option<(lifecycle::ControllerId, GenerationNumber)> {
-        let id = self.controllers.get(controller)?.id.clone();
-        let process = self.process_mut(router)?;
-        let number = *process.leaves.iter().find(|(_, known)| known.fingerprint == leaf.fingerprint)?.0;
-        if is_admitted {
-            process.admitted.insert(number);
-        }
-        Some((id, number))
-    }
-
-    pub(crate) fn exuvia_lost_channel(&mut self, router: usize, controller: usize) {
-        let Some(id) = self.controllers.get(controller).map(|host| host.id.clone()) else { return };
-        self.tell(router, Input::ChannelClosed { controller: id });
-    }
-
-    pub(crate) fn exuvia_gets_leaves(&mut self, router: usize, client: Leaf, server: Leaf) {
-        let Some(process) = self.process_mut(router) else { return };
-        let Some((number, keys, key)) = process.keys.clone() else { return };
-        if client.key != key || server.key != key {
-            return;
-        }
-        let files = paper::files(keys, &client, &server);
-        let issued = Issued { client, server, digest: digest_of(number, &files) };
-        process.arrived = Some((number, files));
-        self.tell(router, Input::Issued { number, issued });
-    }
-
-    pub(crate) fn exuvia_is_answered(
-        &mut self,
-        router: usize,
-        controller: usize,
-        fingerprint: Fingerprint,
-        is_success: bool,
-    ) {
-        let Some(id) = self.controllers.get(controller).map(|host| host.id.clone()) else { return };
-        let Some(process) = self.process(router) else { return };
-        let Some(number) = process.leaves.iter().find(|(_, leaf)| leaf.fingerprint == fingerprint).map(|(n, _)| *n)
-        else {
-            return;
-        };
-        let answer = if is_success { VerifyAnswer::Success } else { VerifyAnswer::Error };
-        self.tell(router, Input::VerifyAnswered { controller: id, number, answer });
-    }
-
-    fn claim_shown(&mut self, router: usize, leaf: &Leaf) {
-        let result = what_is_shown_is_durable(self, router, leaf);
-        self.claim(router, Claim::NothingIsSentBeforeItIsDurable, result);
-    }
-
-    fn controller_at(&self, id: &lifecycle::ControllerId) -> Option<usize> {
-        self.controllers.iter().position(|host| host.id == *id)
     }
 
     fn disk_is_down(&self, router: usize) -> bool {
@@ -638,6 +462,11 @@ impl Process {
             Barrier::Manifest(manifest) => self.store.commit(&manifest),
         }
     }
+}
+
+/// Does a manifest name what no controller was seen to admit? What was once admitted was durable before that.
+fn is_unproven(manifest: &Manifest) -> bool {
+    manifest.candidates.iter().any(|candidate| candidate.first_admitted.is_none())
 }
 
 /// The client leaves that a start would find on this disk.

@@ -53,6 +53,7 @@ impl World {
         let mut after_ms = self.dice.between(1, 40);
         let mut copies = 1;
         match self.ruled(&message, router, controller) {
+            Some(Action::KillSender { down }) => return self.sender_dies(router, controller, way, down),
             Some(Action::Lose) => return self.lost(router, controller, way, &message),
             Some(Action::Double { after }) => {
                 let later_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);

@@ -114,7 +114,11 @@ impl World {
 
     fn stock_later(&mut self, controller: usize, router: usize, channel: ChannelId, act: Act) {
         let life = self.controllers.get(controller).map_or(0, |host| host.life);
-        let after_ms = self.dice.between(1, 50);
+        let usual_ms = self.dice.between(1, 50);
+        let after_ms = match act {
+            Act::Promote { .. } => self.slow_promotion_ms.take().unwrap_or(usual_ms),
+            Act::Store { .. } => usual_ms,
+        };
         self.at(after_ms, Event::StockAnswer { controller, life, router, channel, act });
     }
 
@@ -142,6 +146,9 @@ impl World {
     }
 
     pub(crate) fn apply_log(&mut self, node: usize, until: usize) {
+        if self.behind.contains(&node) {
+            return;
+        }
         for router in self.cluster.apply(node, until) {
             self.check_identity(router);
         }

@@ -77,13 +77,19 @@ impl World {
                 let after_ms = self.dice.between(1, 20);
                 self.at(after_ms, Event::Signed { asker: asker.clone(), client, server });
             }
-            (Matter::Extend { .. }, Answer::Send(seq)) => {
-                let held = self.register.record(router).and_then(|record| record.leaf_at(seq)).copied();
-                match held {
+            (Matter::Extend { epoch, .. }, Answer::Send(seq)) => {
+                let Some(record) = self.register.record(router) else { return };
+                if record.epoch != *epoch {
+                    // Revoked or enrolled anew in the same transaction; its channel is closed.
+                    return;
+                }
+                match record.leaf_at(seq).copied() {
                     Some(held) => {
                         let message = Message::Extended { client: held.client, server: held.server };
                         self.send_to_router(controller, router, message);
                     }
+                    // Replaced in the same transaction by a later request; whoever made that one gets the answer.
+                    None if record.last_seq > seq => {}
                     None => {
                         let found = format!("leaf {seq:?} is sent and the register does not hold it");
                         self.claim(router, Claim::NothingIsAnsweredBeforeItIsDurable, Err(found));
@@ -216,7 +222,7 @@ impl World {
         }
     }
 
-    /// A person uses the newest token on the router's machine, whose process is down.
+    /// A person uses the newest token on the router's machine, whose process is down. A token that is over does nothing.
     pub fn enroll_again(&mut self, router: usize) {
         let Some(token) = self.register.record(router).and_then(|record| record.token) else { return };
         let key = paper::key(self.fresh());
@@ -224,6 +230,10 @@ impl World {
         let asked = paper::asked(key);
         let input = Input::StoreEnrolled { token: token.id, asked, client, server };
         self.submit(0, router, Matter::Operator, input);
+        self.commit_register();
+        if self.register.record(router).and_then(|record| record.token).is_none_or(|token| token.enrolled.is_none()) {
+            return;
+        }
         let now = self.router_now(router);
         if let Some(super::Body::Exuvia(body)) = self.routers.get_mut(router).map(|host| &mut host.body) {
             body.enroll(now, key, client, server);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use store::disk::Fault;
 
+use super::network::Way;
 use super::{Body, Event, World};
 use crate::message::{Kind, Message};
 
@@ -22,6 +23,25 @@ pub enum Action {
         /// How late.
         by: Duration,
     },
+    /// It never leaves: its sender is killed just before, and starts again this much later. Whatever the message follows from is
+    /// durable by then.
+    KillSender {
+        /// How much later.
+        down: Duration,
+    },
+}
+
+/// What a crash inside a disk operation is, and what it leaves of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// kill -9: the machine lives, and everything that was written is still in its cache.
+    Cache,
+    /// A power cut that takes everything that was not synced.
+    Nothing,
+    /// A power cut that happens to take nothing.
+    Everything,
+    /// A power cut that takes what this seed says.
+    Some(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +118,10 @@ impl World {
 
     /// The power fails: of what was not synced, the seed decides what is left.
     pub fn cut_power(&mut self, router: usize) {
+        self.cut_power_leaving(router, None);
+    }
+
+    fn cut_power_leaving(&mut self, router: usize, leaves: Option<Leaves>) {
         self.drop_router_links(router, false);
         self.note(|| format!("router {router} loses power"));
         let (now_ms, seed) = (self.now_ms, self.dice.roll());
@@ -107,7 +131,13 @@ impl World {
         match &mut host.body {
             Body::Exuvia(body) => {
                 let disk = body.process.take().map(|process| process.store.close()).or_else(|| body.disk.take());
-                body.disk = disk.map(|disk| disk.after_crash_seeded(store::disk::CrashModel::Weakest, seed));
+                let weakest = store::disk::CrashModel::Weakest;
+                body.disk = disk.map(|disk| match leaves {
+                    Some(Leaves::Nothing) => disk.after_crash(weakest, |_| false),
+                    Some(Leaves::Everything | Leaves::Cache) => disk.after_crash(weakest, |_| true),
+                    Some(Leaves::Some(seed)) => disk.after_crash_seeded(weakest, seed),
+                    None => disk.after_crash_seeded(weakest, seed),
+                });
             }
             Body::Stock(body) => {
                 body.process = None;
@@ -121,7 +151,10 @@ impl World {
     /// A scripted crash struck inside a disk operation.
     pub(crate) fn power_cut_now(&mut self, router: usize) {
         self.counts.cuts_in_disk_operations += 1;
-        self.cut_power(router);
+        match self.crash_leaves.remove(&router) {
+            Some(Leaves::Cache) => self.kill_router(router),
+            leaves => self.cut_power_leaving(router, leaves),
+        }
         let after_ms = self.dice.between(1_000, 60_000);
         self.at(after_ms, Event::StartRouter { router });
     }
@@ -256,5 +289,66 @@ impl World {
             let at = disk.operations() + nth;
             disk.fail(at, fault);
         });
+    }
+
+    /// The `nth` disk operation of a router from now on (0 is the next) is where it crashes; it starts again within a minute.
+    pub fn crash_in_disk_operation(&mut self, router: usize, nth: u64, leaves: Leaves) {
+        self.crash_leaves.insert(router, leaves);
+        self.fail_disk_operation(router, nth, Fault::Crash);
+    }
+
+    /// A message that is never sent, because its sender was killed.
+    pub(crate) fn sender_dies(&mut self, router: usize, controller: usize, way: Way, down: Duration) {
+        let after_ms = u64::try_from(down.as_millis()).unwrap_or(u64::MAX);
+        match way {
+            Way::ToController => {
+                self.kill_router(router);
+                self.at(after_ms, Event::StartRouter { router });
+            }
+            Way::ToRouter => {
+                self.kill_controller(controller);
+                self.at(after_ms, Event::StartController { controller });
+            }
+        }
+    }
+
+    /// The channel between these two breaks, and both ends see it at once.
+    pub fn break_channel(&mut self, router: usize, controller: usize) {
+        self.note(|| format!("the channel of router {router} at {controller} breaks"));
+        if let Some(host) = self.controllers.get_mut(controller) {
+            host.channels.remove(&router);
+        }
+        let open = self.links(router).and_then(|links| links.channels.get(&controller)).map(|open| open.id);
+        if let Some(channel) = open {
+            self.router_loses_channel(router, channel);
+        }
+    }
+
+    /// The newest underlay of a channel breaks; the others stay. False when there is no other.
+    pub fn break_newest_underlay(&mut self, router: usize, controller: usize) -> bool {
+        let open = self.controllers.get_mut(controller).and_then(|host| host.channels.get_mut(&router));
+        let Some(open) = open.filter(|open| open.underlays.len() > 1) else { return false };
+        let Some((underlay, _)) = open.underlays.pop() else { return false };
+        if let Some(open) = self.links_mut(router).and_then(|links| links.channels.get_mut(&controller)) {
+            open.underlays.retain(|(id, _)| *id != underlay);
+        }
+        true
+    }
+
+    /// The next promotion of a stock controller takes this long: between reading the pending leaf and the commit lies a whole quorum.
+    pub fn next_promotion_takes(&mut self, time: Duration) {
+        self.slow_promotion_ms = u64::try_from(time.as_millis()).ok();
+    }
+
+    /// A node of a stock cluster hears of no change any more, until [`World::catch_up`].
+    pub fn fall_behind(&mut self, node: usize) {
+        self.behind.insert(node);
+    }
+
+    /// A node of a stock cluster hears of everything that it missed.
+    pub fn catch_up(&mut self, node: usize) {
+        self.behind.remove(&node);
+        let until = self.cluster.end();
+        self.apply_log(node, until);
     }
 }

@@ -1,7 +1,8 @@
 //! Looking at a world from outside.
 
+use lifecycle::issuance::Record;
 use lifecycle::manifest::Manifest;
-use lifecycle::renewal::PhaseName;
+use lifecycle::renewal::{Contact, PhaseName};
 use lifecycle::{GenerationNumber, Leaf};
 
 use super::{Body, World};
@@ -102,6 +103,22 @@ impl World {
     /// What a router's machine would tell a restart.
     pub fn manifest(&self, router: usize) -> Option<&Manifest> {
         Some(self.process(router)?.machine.as_ref()?.manifest())
+    }
+
+    /// What a router of ours knows of a controller.
+    pub fn contact(&self, router: usize, controller: usize) -> Option<&Contact> {
+        let id = &self.controllers.get(controller)?.id;
+        self.process(router)?.machine.as_ref()?.contacts().get(id)
+    }
+
+    /// What our register durably holds of a router.
+    pub fn record(&self, router: usize) -> Option<&Record> {
+        self.register.record(router)
+    }
+
+    /// The numbers of a router's candidates, oldest first, as a restart would be told.
+    pub fn candidates(&self, router: usize) -> Vec<u64> {
+        self.manifest(router).map_or(Vec::new(), |manifest| manifest.candidates.iter().map(|c| c.number.0).collect())
     }
 
     /// With how many controllers a router has a channel.
