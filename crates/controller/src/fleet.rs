@@ -63,6 +63,8 @@ pub enum Closing {
     Revoked,
     /// It must enroll anew.
     ReEnrolled,
+    /// The operator vouched for another of its leaves.
+    Readmitted,
     /// It was switched off.
     Disabled,
     /// It was deleted.
@@ -75,6 +77,7 @@ impl Closing {
         match self {
             Self::Revoked => "the router was revoked",
             Self::ReEnrolled => "the router must enroll anew",
+            Self::Readmitted => "the operator vouched for one of the router's leaves",
             Self::Disabled => "the router was switched off",
             Self::Deleted => "the router was deleted",
         }

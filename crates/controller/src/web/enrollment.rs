@@ -7,8 +7,9 @@ use api::{ApiError, CLIENT_BASE, Code, MANAGEMENT_BASE, NATIVE_BASE};
 use axum::response::Response;
 use http::HeaderValue;
 use lifecycle::RouterId;
-use lifecycle::issuance::EnrollmentKind;
+use lifecycle::issuance::{Answer, EnrollmentKind, Input};
 use pki::{Certificate, Usage};
+use store::register::Submission;
 
 use super::DONE;
 use super::call::Call;
@@ -76,9 +77,17 @@ pub(super) async fn extend(call: Call) -> Result<Response, ApiError> {
     let unauthorized = || ApiError::because(Code::Unauthorized, "the presented leaf is not admitted");
     let record = call.web.register.record(router.clone()).await.map_err(of_register)?.ok_or_else(unauthorized)?;
     let policy = call.web.enroller.signer().policy();
+    let fingerprint = leaf.fingerprint();
     record
-        .check_link(call.now, &policy, leaf.fingerprint())
+        .check_link(call.now, &policy, fingerprint)
         .map_err(|refusal| ApiError::because(Code::Unauthorized, refusal.reason()))?;
+    // Whoever shows a leaf here has it stored: it is as good as confirmed, and the next one must not displace it.
+    let confirm = Input::Confirm { epoch: record.epoch, fingerprint };
+    let submission = Submission::new(router.clone(), call.now, policy, confirm).by(call.by().actor);
+    let confirmed = call.web.register.submit(submission).await.map_err(of_register)?;
+    if !matches!(confirmed.answer, Answer::Confirmed(_)) {
+        return Err(unauthorized());
+    }
     let (client, server) = (request.cert_csr.unwrap_or_default(), request.server_cert_csr.unwrap_or_default());
     let extended = call.web.enroller.extend(&router, record.epoch, client, server).await.map_err(of_extension)?;
     reply::one(EnrollView {

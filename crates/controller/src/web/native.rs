@@ -96,6 +96,7 @@ pub(super) async fn readmit(call: Call) -> Result<Response, ApiError> {
         let told = format!("{}; re-enroll it instead", refusal.reason());
         return Err(ApiError::because(Code::Conflict, told));
     }
+    call.web.fleet.close(&call.id, Closing::Readmitted);
     let seq = answered.record.last_used.map(|last| last.seq);
     call.web.events.publish(call.now.wall, EventKind::Readmitted, Some(&call.id), seq, None);
     get(call).await

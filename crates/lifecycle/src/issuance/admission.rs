@@ -169,7 +169,9 @@ impl Record {
         };
         // The operator's word is newer than the copy: what it withdraws cannot prove itself any more.
         record.restored_from = None;
-        changed(record, Audit::Readmitted(seq), Answer::Done)
+        // Nor may whoever holds a withdrawn leaf go on asking for new ones on the channel that it opened.
+        record.epoch = Epoch(self.epoch.0.saturating_add(1));
+        changed(record, Audit::Readmitted(seq), Answer::CloseChannels)
     }
 
     /// Makes the leaf at `seq` the one last used. Its predecessors get one overlap, except those whose own was over before.
