@@ -114,9 +114,10 @@ pub fn decide(
             return project(false);
         }
         // An old set of ours over a newer one: a backup, or a script that lays the enrollment's files at every run.
-        Likeness::Whole(_) => {
+        // A newer one than we recorded can only be ours: we died, or the disk was full, before the record was durable.
+        Likeness::Whole(number) => {
             watch.foreign = None;
-            return project(record.is_some());
+            return project(record.is_some_and(|record| number <= record.number));
         }
         Likeness::Unreadable => {
             return Verdict::Refused("the identity files cannot be read".to_owned());

@@ -315,6 +315,15 @@ fn a_crash_after_promotion_and_before_projection_does_not_undo_the_renewal() {
 }
 
 #[test]
+fn copies_that_were_written_and_never_recorded_are_not_taken_for_somebody_elses() {
+    let mut desk = Desk::new();
+    desk.lay_down(&files(1));
+    desk.manifest.projection =
+        Some(ProjectionRecord { number: number(0), digest: paths().digest(&files(7)), foreign_rewrites: 0 });
+    assert_eq!(desk.decide(0, ours(1)), Verdict::Project { is_foreign: false });
+}
+
+#[test]
 fn who_keeps_laying_down_the_old_files_wins_after_three_times() {
     let mut desk = Desk::new();
     for _ in 0..FOREIGN_REWRITES_MAX {
