@@ -19,7 +19,7 @@ use store::generation::{GenerationFiles, Keys, PrivatePem};
 use store::mode::StorageMode;
 
 use crate::commit::{Custody, Whole, chain_text};
-use crate::config::{IdentitySource, RouterConfig};
+use crate::config::{IdentitySource, RouterConfig, RouterKind};
 use crate::control::Directory;
 use crate::paths::ConfiguredPaths;
 use crate::run::{admin_paths, detect, policy_of};
@@ -99,6 +99,7 @@ impl Findings {
 /// Looks at configuration and storage: what `run --check` does. Nothing is sent anywhere.
 pub fn check(config: &RouterConfig) -> Vec<Finding> {
     let mut findings = Findings::default();
+    look_at_kind(config, &mut findings);
     look_at_disk(config, &mut findings);
     findings.0
 }
@@ -106,6 +107,7 @@ pub fn check(config: &RouterConfig) -> Vec<Finding> {
 /// Looks at everything, controllers too.
 pub async fn examine(config: &RouterConfig) -> Vec<Finding> {
     let mut findings = Findings::default();
+    look_at_kind(config, &mut findings);
     let served = tokio::task::block_in_place(|| look_at_disk(config, &mut findings));
     let by_daemon = look_at_daemon(config, &mut findings).await;
     if let (None, Some(whole)) = (&served, &by_daemon) {
@@ -114,6 +116,24 @@ pub async fn examine(config: &RouterConfig) -> Vec<Finding> {
     let served = served.or(by_daemon);
     look_at_controllers(config, served.as_ref(), &mut findings).await;
     findings.0
+}
+
+/// OpenZiti's controllers never finish a verified extension of a transit router
+/// (`openziti/ziti:controller/model/transit_router_manager.go`).
+fn look_at_kind(config: &RouterConfig, findings: &mut Findings) {
+    match (config.kind, config.renewal.allow_unverified) {
+        (RouterKind::Edge, _) => {}
+        (RouterKind::Transit, false) => findings.warn(
+            "renewal",
+            "this is a transit router: an Exuvia controller renews it, an OpenZiti controller cannot do so safely and is not asked to",
+            "on an OpenZiti controller create it as an edge router",
+        ),
+        (RouterKind::Transit, true) => findings.warn(
+            "renewal",
+            "this is a transit router and `allowUnverified` is on: on an OpenZiti controller one lost reply locks it out",
+            "on an OpenZiti controller create it as an edge router, and take `allowUnverified` out",
+        ),
+    }
 }
 
 /// Answers with the generation that a start would serve.

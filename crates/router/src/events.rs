@@ -170,6 +170,7 @@ pub(crate) fn failure_name(failure: Failure) -> &'static str {
         Failure::RefusedByController => "refused_by_controller",
         Failure::Unacceptable => "unacceptable",
         Failure::Dates => "dates",
+        Failure::Unsafe => "unsafe",
         Failure::Unproven => "unproven",
     }
 }

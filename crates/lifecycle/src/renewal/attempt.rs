@@ -228,7 +228,7 @@ impl Renewal {
         match self.phase.clone() {
             Phase::Requested { attempt, .. } if attempt.number == number => match failure {
                 Failure::RefusedByController | Failure::Unanswered => self.ask_again(now, attempt, failure),
-                Failure::Storage(_) | Failure::Unacceptable | Failure::Dates | Failure::Unproven => {
+                Failure::Storage(_) | Failure::Unacceptable | Failure::Dates | Failure::Unsafe | Failure::Unproven => {
                     self.give_up(now, number, failure)
                 }
             },

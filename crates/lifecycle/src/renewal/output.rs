@@ -130,6 +130,9 @@ pub enum Failure {
     Unacceptable,
     /// The new leaves would end before the ones they replace.
     Dates,
+    /// This controller would admit the new leaf only in place of the old one, before we have answered: not asked for unless the
+    /// operator allows it.
+    Unsafe,
     /// No controller admitted it within the verify window.
     Unproven,
 }

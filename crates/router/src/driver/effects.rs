@@ -91,14 +91,16 @@ impl Driver {
         let is_exuvia = self.peers.get(controller).is_some_and(|peer| peer.is_exuvia);
         let is_stock_transit = self.parts.settings.kind == RouterKind::Transit && !is_exuvia;
         if is_stock_transit && !self.parts.settings.allow_unverified {
-            tracing::warn!(
+            tracing::error!(
                 target: "exuvia::router",
                 %controller,
-                "an OpenZiti controller can never finish the renewal of a transit router; create this router as an edge router there"
+                "an OpenZiti controller cannot finish a safe renewal of a transit router: create this router as an edge router there, or accept \
+                 with `exuvia: {{allowUnverified: true}}` that one lost reply locks it out"
             );
+            self.queue.push_back(Input::IssueFailed { number, failure: Failure::Unsafe });
+            return;
         }
-        let request = match self.extension_request(number, !(is_stock_transit && self.parts.settings.allow_unverified))
-        {
+        let request = match self.extension_request(number, !is_stock_transit) {
             Ok(request) => request,
             Err(error) => {
                 tracing::error!(target: "exuvia::router", cause = %chain_text(&error), "no request for new leaves can be made");

@@ -14,6 +14,8 @@ use http::StatusCode;
 use net::stop::Stop;
 use pki::Chain;
 use router::admin::Answer;
+use router::config::RouterKind;
+use router::doctor;
 use router::enroll::{EnrollError, EnrollFailure, enroll};
 use router::events::EventKind;
 use router::run;
@@ -137,6 +139,26 @@ async fn a_refusal_of_the_request_ends_the_wait_at_once_and_says_who_refused() {
         .await;
     assert_eq!(failure, "refused_by_controller");
     assert_eq!(running.promoted().await, 2, "and the same keys are asked for again");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_controller_is_not_asked_to_renew_a_transit_router_unless_the_operator_allows_it() {
+    let controller = Controller::start(Rules::Stock, LIFE).await;
+    let mut home = Home::enrolled(&controller, FRESH_KEYS).await;
+    home.config.kind = RouterKind::Transit;
+    assert!(doctor::check(&home.config).iter().any(|finding| finding.text.contains("transit router")));
+    let mut running = home.start().await;
+    running.connected().await;
+    running.renew().await;
+    let failure = running
+        .wait_for("failed attempt", |what| match what {
+            EventKind::AttemptFailed { failure, .. } => Some(failure.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(failure, "unsafe");
+    assert_eq!(controller.state.extension_requests.load(Ordering::SeqCst), 0);
     running.end().await;
 }
 
