@@ -92,8 +92,7 @@ pub(crate) struct Home {
     temporary: Option<TempDir>,
 }
 
-/// The controller's part of a home.
-#[derive(Debug)]
+/// The controller's part of a home. Without `Debug`: it holds a password.
 pub(crate) struct ControllerHome {
     pub(crate) config: PathBuf,
     pub(crate) control_port: u16,
