@@ -91,7 +91,7 @@ fn a_key_or_chain_of_a_generation_that_is_damaged_costs_that_generation_only() {
 
 #[test]
 fn a_server_chain_bundle_or_digest_that_is_damaged_costs_that_generation_only() {
-    every_damage_to_each(&["server.pem", "digest"]);
+    every_damage_to_each(&["server.pem", "bundle.pem", "digest"]);
 }
 
 #[test]

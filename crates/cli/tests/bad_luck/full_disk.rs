@@ -178,8 +178,9 @@ fn a_small_disk_that_is_really_full_stops_renewals_and_nothing_else() {
     let pid = process.pid().as_raw_nonzero().to_string();
     let within = |args: &[&str]| {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &pid, "-U", "-m", "--preserve-credentials", "--wdns"]).arg(home);
-        command.arg(env!("CARGO_BIN_EXE_exuvia")).args(args).env_clear().env("HOME", home);
+        command.args(["-t", &pid, "-U", "-m", "--preserve-credentials", "sh", "-c", "cd \"$0\" && exec \"$@\""]);
+        command.arg(home).arg(env!("CARGO_BIN_EXE_exuvia")).args(args).env_clear().env("HOME", home);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         crate::support::finish(command)
     };
     let status = within(&["status", "small.yml", "--json"]);

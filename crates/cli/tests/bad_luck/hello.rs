@@ -1,6 +1,6 @@
 //! What a peer may say on the control port. More of it: `crates/net/tests/loopback/hostile.rs`, `crates/wire/tests/hostile.rs`.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use net::tls::ALPN_CONTROL;
@@ -16,11 +16,9 @@ fn hello(id: &str) -> Vec<u8> {
     hello.to_frame().to_bytes().to_vec()
 }
 
-/// A content type at offset 4 and a whole frame tell that the controller has let somebody in.
+/// The controller answers none of these peers but with a Result, content type 2; a refused stock peer hears nothing.
 fn is_admitted(answer: &[u8]) -> bool {
-    let Some(head) = answer.get(..20) else { return false };
-    // Result, and its header `success` is judged by what the register says afterwards.
-    head[4..8] == 2_i32.to_le_bytes() && !answer.is_empty()
+    answer.get(4..8).is_some_and(|content_type| content_type == 2_i32.to_le_bytes())
 }
 
 #[test]
@@ -46,6 +44,13 @@ fn a_stolen_certificate_behind_the_own_leaf_gets_nobody_in() {
     assert_eq!(victim.status()["controllers"][0]["is_connected"], true);
     assert!(victim.renew() > 1, "the robbed one goes on");
     process.terminate();
+    // Under its own name with its own leaf alone it is let in: what is looked at above does tell the difference.
+    let mut stream = site.tls(site.ctrl_port, ALPN_CONTROL, Some(own.client().clone()));
+    stream.write_all(&hello(&thief.id)).and_then(|()| stream.flush()).unwrap();
+    let mut answer = [0; 20];
+    stream.read_exact(&mut answer).unwrap();
+    assert!(is_admitted(&answer), "{answer:?}");
+    drop(stream);
     thief.admitted().terminate();
 }
 
