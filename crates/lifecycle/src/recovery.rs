@@ -21,6 +21,16 @@ pub struct Found {
 
 /// Builds the machine from what the disk said. `None` when there is no generation at all: enrollment comes first.
 pub fn recover(now: Now, policy: Policy, found: Found) -> Option<Renewal> {
+    recover_while_serving(now, policy, found, None)
+}
+
+/// As [`recover`], in a process that goes on serving one of the generations: what it serves was admitted to it, and stays the live one.
+pub fn recover_while_serving(
+    now: Now,
+    policy: Policy,
+    found: Found,
+    serving: Option<GenerationNumber>,
+) -> Option<Renewal> {
     let Found { mut manifest, prepared, storage } = found;
     manifest.candidates.sort_by_key(|candidate| candidate.number);
     let newest = manifest.candidates.last().copied()?;
@@ -29,7 +39,8 @@ pub fn recover(now: Now, policy: Policy, found: Found) -> Option<Renewal> {
         // Written while our clock was ahead: it began now.
         attempt.began = attempt.began.min(now.wall);
     }
-    let live = manifest.default_candidate()?.number;
+    let served = serving.and_then(|number| manifest.candidate(number));
+    let live = served.or(manifest.default_candidate())?.number;
     let unanswered = prepared
         .filter(|number| *number > newest.number && manifest.attempt.is_some_and(|attempt| attempt.number == *number));
     let mut renewal = Renewal {
@@ -47,7 +58,7 @@ pub fn recover(now: Now, policy: Policy, found: Found) -> Option<Renewal> {
         save_failures: 0,
         due_by_uptime: None,
     };
-    if newest.number > live {
+    if newest.number > live && newest.first_admitted.is_none() {
         renewal.phase = if newest.verify_sent {
             let window = policy.verify_window_for(renewal.life());
             let left = window.saturating_sub(now.wall.since(newest.staged_at));

@@ -309,7 +309,8 @@ impl Driver {
         self.paused_until = Some(now.uptime.plus(pause));
         let mut found = self.reload_durable().unwrap_or_else(|| self.in_memory());
         remember_admissions(&mut found.manifest, failed.manifest());
-        if let Some(renewal) = recovery::recover(now, self.parts.settings.policy, found) {
+        let serving = Some(self.parts.renewal.live());
+        if let Some(renewal) = recovery::recover_while_serving(now, self.parts.settings.policy, found, serving) {
             self.parts.renewal = renewal;
             self.queue.push_back(Input::Started { controllers: self.parts.directory.contacts() });
         }

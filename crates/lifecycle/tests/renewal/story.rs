@@ -532,3 +532,19 @@ fn a_full_list_of_unknown_outcomes_proves_the_newest_one_again() {
     assert_eq!(bench.machine.view(bench.now).blocked, Some(lifecycle::renewal::Blocked::NoRoom));
     assert!(again > 10, "20303 was sent {again} times");
 }
+
+#[test]
+fn a_machine_that_is_built_anew_goes_on_with_the_generation_that_is_served() {
+    // A restored register went back to the first one; then a STAGE failed.
+    let all = vec![candidate(1, 0, true), candidate(2, LIFE_S / 2, true)];
+    let served = lifecycle::recovery::recover_while_serving(
+        at(LIFE_S * 8 / 10),
+        lifecycle::policy::Policy::default(),
+        found(all),
+        Some(number(1)),
+    );
+    let (machine, step) = served.unwrap().step(at(LIFE_S * 8 / 10), Input::Started { controllers: vec![controller()] });
+    assert_eq!((machine.phase().name(), machine.live()), (PhaseName::Steady, number(1)));
+    let effects = step.settle(|_| Ok::<(), ()>(())).unwrap();
+    assert!(effects.contains(&Effect::Publish(number(1))), "{effects:?}");
+}
