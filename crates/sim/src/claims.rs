@@ -50,7 +50,8 @@ impl fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 /// P1: whatever of its disk a crash at this instant leaves, some generation of this router is complete on it and admitted by a controller; unless
-/// the operator took the identity away, or every leaf is expired by every controller's clock.
+/// the operator took the identity away, every leaf is expired by every controller's clock, or a stock database was restored from before the
+/// oldest unexpired one was issued.
 pub fn some_durable_generation_is_admitted(world: &World, router: usize) -> Result<(), String> {
     if world.is_exempt(router) {
         return Ok(());
@@ -59,7 +60,7 @@ pub fn some_durable_generation_is_admitted(world: &World, router: usize) -> Resu
         if survivors.iter().any(|leaf| world.is_admitted_somewhere(router, leaf)) {
             continue;
         }
-        if !survivors.is_empty() && survivors.iter().all(|leaf| world.is_expired_everywhere(leaf)) {
+        if world.is_beyond_promise(&survivors) {
             continue;
         }
         let names: Vec<String> = survivors.iter().map(|leaf| format!("{:?}", leaf.fingerprint)).collect();

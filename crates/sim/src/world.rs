@@ -9,6 +9,7 @@ mod script;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use lifecycle::issuance::{Answer, EnrollmentKind, Input, IssuancePolicy, Record, Token, TokenId};
 use lifecycle::policy::Policy;
@@ -153,6 +154,8 @@ pub struct World {
     pub(crate) slow_promotion_ms: Option<u64>,
     /// Nodes of a stock cluster that hear of nothing.
     pub(crate) behind: BTreeSet<usize>,
+    /// From when to when a restored stock database remembers nothing.
+    pub(crate) gaps: Vec<(UnixTime, UnixTime)>,
 }
 
 impl World {
@@ -193,6 +196,7 @@ impl World {
             crash_leaves: BTreeMap::new(),
             slow_promotion_ms: None,
             behind: BTreeSet::new(),
+            gaps: Vec::new(),
             plan,
         };
         world.enroll_everybody();
@@ -274,9 +278,19 @@ impl World {
     pub(crate) fn sign(&mut self, controller: usize, key: lifecycle::KeyId) -> (Leaf, Leaf) {
         let now = self.true_now(controller);
         let life = self.plan.leaf_life;
-        let backdated = now.minus((life / 10).min(std::time::Duration::from_secs(60)));
+        let backdated = now.minus(self.backdating());
         let mut make = || paper::leaf(self.fresh(), key, backdated, now.plus(life));
         (make(), make())
+    }
+
+    fn backdating(&self) -> Duration {
+        (self.plan.leaf_life / 10).min(Duration::from_secs(60))
+    }
+
+    /// Was this leaf issued in a time that a restored stock database does not remember? Then it cannot be admitted, and nobody promised it.
+    pub(crate) fn is_forgotten(&self, leaf: &Leaf) -> bool {
+        let issued_at = leaf.not_before.plus(self.backdating());
+        self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&issued_at))
     }
 
     pub(crate) fn fresh(&mut self) -> u64 {

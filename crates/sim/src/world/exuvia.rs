@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lifecycle::manifest::{Candidate, Manifest};
-use lifecycle::recovery::{Found, recover};
+use lifecycle::recovery::{Found, recover_while_serving};
 use lifecycle::renewal::{Barrier, DialOutcome, Effect, Input, Issued, Phase, Renewal, Storage, StorageTrouble};
 use lifecycle::{GenerationNumber, KeyId, Leaf, Now};
 use store::StoreError;
@@ -231,7 +231,8 @@ impl World {
         let policy = self.policy;
         let controllers: Vec<_> = self.controllers.iter().map(|host| host.id.clone()).collect();
         let Some(process) = self.process_mut(router) else { return };
-        process.machine = recover(now, policy, found);
+        let serving = process.published;
+        process.machine = recover_while_serving(now, policy, found, serving);
         process.arrived = None;
         self.survey(router);
         self.give(router, Input::Started { controllers });

@@ -220,6 +220,9 @@ impl World {
         self.note(|| "the register is restored from its last backup".to_owned());
         let _ = self.register.restore();
         let _ = self.cluster.restore();
+        if let (crate::plan::Make::Stock, Some(taken)) = (self.plan.controller_make, self.register.backup_taken()) {
+            self.gaps.push((taken, self.true_now(0)));
+        }
         for controller in 0..self.controllers.len() {
             self.start_controller(controller);
         }

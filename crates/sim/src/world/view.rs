@@ -49,6 +49,11 @@ impl World {
         (0..self.controllers.len()).all(|controller| leaf.is_expired(self.true_now(controller)))
     }
 
+    /// Is every leaf of these expired, or unknown to a stock database that was restored from before it was issued?
+    pub(crate) fn is_beyond_promise(&self, leaves: &[Leaf]) -> bool {
+        !leaves.is_empty() && leaves.iter().all(|leaf| self.is_expired_everywhere(leaf) || self.is_forgotten(leaf))
+    }
+
     pub(crate) fn describe_admitted(&self, router: usize) -> String {
         match self.plan.controller_make {
             Make::Stock => {
@@ -139,10 +144,13 @@ impl World {
         self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Every leaf that is left is expired, or the operator took the identity away: only a person can mend that.
+    /// Every leaf that is left is expired or was forgotten by a restored stock database, or the operator took the identity away: only a
+    /// person can mend that.
     pub fn is_beyond_help(&self, router: usize) -> bool {
-        let survivors = self.survivors(router);
-        self.is_exempt(router) || survivors.iter().any(|set| set.iter().all(|leaf| self.is_expired_everywhere(leaf)))
+        let is_lost = |set: &Vec<Leaf>| {
+            !set.iter().any(|leaf| self.is_admitted_somewhere(router, leaf)) && self.is_beyond_promise(set)
+        };
+        self.is_exempt(router) || self.survivors(router).iter().any(is_lost)
     }
 
     /// After the faults: connected, steady, on the newest generation, which was proven.
