@@ -2,9 +2,7 @@
 
 use lifecycle::issuance::{Answer, Campaign, EnrollmentKind, Standing};
 use serde_json::{Map, json};
-use store::register::{
-    Admin, AuditQuery, RegisterError, RouterFilter, RouterPatch, RouterQuery, RouterSort, Seen,
-};
+use store::register::{Admin, AuditQuery, RegisterError, RouterFilter, RouterPatch, RouterQuery, RouterSort, Seen};
 
 use crate::support::*;
 
@@ -100,8 +98,7 @@ async fn routers_are_found_filtered_sorted_and_by_page() {
         assert_eq!(list(page.clone()).await, (25, vec!["router00023".to_owned(), "router00022".to_owned()]));
         let back = RouterQuery { descending: true, offset: 0, limit: 1, ..page };
         assert_eq!(list(back).await, (25, vec!["router00000".to_owned()]));
-        let filter =
-            vec![RouterFilter::NameContains("ROUTER 1".to_owned()), RouterFilter::Kind(EnrollmentKind::Edge)];
+        let filter = vec![RouterFilter::NameContains("ROUTER 1".to_owned()), RouterFilter::Kind(EnrollmentKind::Edge)];
         let (total, ids) = list(RouterQuery { filter, ..RouterQuery::default() }).await;
         assert_eq!((total, ids[0].as_str()), (5, "router00010"));
         let filter = vec![RouterFilter::NameContains("%' OR 1=1 --".to_owned())];

@@ -144,8 +144,7 @@ async fn a_leaf_issued_after_the_copy_is_admitted_after_the_restore() {
     assert_eq!(register.meta().await.unwrap().restored_from, Some(taken_at));
     assert!(register.find_leaf(sha1(11)).await.unwrap().is_empty());
     let hello = submission(2, 3002, Input::Use { leaf: newer });
-    let answered =
-        register.submit(hello.with(store::register::Attachment::Chains(chains(11)))).await.unwrap();
+    let answered = register.submit(hello.with(store::register::Attachment::Chains(chains(11)))).await.unwrap();
     assert!(matches!(answered.answer, Answer::Admit(_)), "{answered:?}");
     assert_eq!(register.find_leaf(sha1(11)).await.unwrap()[0].fingerprint, newer.fingerprint);
     let last = events(&register, 2).await.pop().unwrap();

@@ -140,11 +140,12 @@ async fn a_use_is_admitted_before_the_revocation_or_refused_after_it_never_both(
             register.submit(store_in(router, 200 + router, 1, 50)).await.unwrap();
             let newer = register.submit(use_leaf(router, 200 + router, 60));
             let revoke = register.submit(submission(router, 60, Input::Revoke));
-            let (newer, revoke) =
-                if router.is_multiple_of(2) { tokio::join!(newer, revoke) } else {
-                    let (revoke, newer) = tokio::join!(revoke, newer);
-                    (newer, revoke)
-                };
+            let (newer, revoke) = if router.is_multiple_of(2) {
+                tokio::join!(newer, revoke)
+            } else {
+                let (revoke, newer) = tokio::join!(revoke, newer);
+                (newer, revoke)
+            };
             assert_eq!(revoke.unwrap().answer, Answer::CloseChannels);
             let told = events(register.as_ref(), router).await;
             let place = |event: &str| told.iter().rposition(|(held, _)| held == event);

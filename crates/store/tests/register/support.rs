@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::issuance::{
-    Answer, Asked, EnrollmentKind, Epoch, Input, IssuancePolicy, NamesDigest, Token, TokenId,
-};
+use lifecycle::issuance::{Answer, Asked, EnrollmentKind, Epoch, Input, IssuancePolicy, NamesDigest, Token, TokenId};
 use lifecycle::{Fingerprint, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};
 use store::register::{
     Answered, Attachment, By, Chains, MemoryRegister, NewRouter, Register, RegisterError, RouterPatch, Sha1,
@@ -53,11 +51,7 @@ pub(crate) fn server_leaf(number: u64) -> Leaf {
 }
 
 pub(crate) fn asked(number: u64) -> Asked {
-    Asked {
-        client_key: KeyId(bytes(number, 2)),
-        server_key: KeyId(bytes(number, 2)),
-        names: NamesDigest(bytes(7, 4)),
-    }
+    Asked { client_key: KeyId(bytes(number, 2)), server_key: KeyId(bytes(number, 2)), names: NamesDigest(bytes(7, 4)) }
 }
 
 pub(crate) fn sha1(number: u64) -> Sha1 {
@@ -118,12 +112,8 @@ pub(crate) fn use_leaf(router: u64, number: u64, s: u64) -> Submission {
 }
 
 pub(crate) fn store_in(router: u64, number: u64, epoch: u64, s: u64) -> Submission {
-    let input = Input::Store {
-        epoch: Epoch(epoch),
-        asked: asked(number),
-        client: leaf(number),
-        server: server_leaf(number),
-    };
+    let input =
+        Input::Store { epoch: Epoch(epoch), asked: asked(number), client: leaf(number), server: server_leaf(number) };
     submission(router, s, input).with(Attachment::Chains(chains(number)))
 }
 
