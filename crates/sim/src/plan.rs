@@ -130,6 +130,11 @@ impl Plan {
         }
     }
 
+    /// Is this what [`Self::swarm`] draws, but for the number of routers? Then the seed tells all of it.
+    pub(crate) fn is_of_its_seed(&self) -> bool {
+        Self { routers: self.routers, ..Self::swarm(self.seed) } == *self
+    }
+
     /// A world in which the seed first draws which faults exist at all.
     pub fn swarm(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x5eed);

@@ -41,6 +41,8 @@ pub struct Counts {
 pub struct Report {
     /// The plan, which the seed determines.
     pub plan: Plan,
+    /// How long faults struck, before everything was healed.
+    pub time: Duration,
     /// Virtual time that passed, in milliseconds.
     pub virtual_ms: u64,
     /// What happened.
@@ -76,9 +78,23 @@ impl fmt::Display for Report {
             counts.losses
         )?;
         if let Some(broken) = &self.broken {
-            write!(f, "\n{broken}\nreplay: exuvia sim --seed {} --trace", self.plan.seed)?;
+            write!(f, "\n{broken}\nreplay: {}", self.replay())?;
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// The command that lets the same happen again. Until the healing, a longer run is the same one.
+    fn replay(&self) -> String {
+        let (seed, time_s) = (self.plan.seed, self.time.as_secs());
+        let is_before_healing = u128::from(self.virtual_ms) <= self.time.as_millis();
+        if self.plan.is_of_its_seed() && (is_before_healing || time_s.is_multiple_of(86_400)) {
+            let days = time_s.div_ceil(86_400).max(1);
+            format!("exuvia sim --seed {seed} --routers {} --days {days} --trace", self.plan.routers)
+        } else {
+            format!("the plan above, for {time_s} s")
+        }
     }
 }
 
@@ -124,7 +140,7 @@ pub fn run_plan(plan: Plan, time: Duration, mut say: Option<&mut dyn FnMut(&str)
         check_liveness(&mut world);
         hand_over(&mut world, &mut say);
     }
-    Report { virtual_ms: world.now_ms(), counts: *world.counts(), broken: world.broken().cloned(), plan }
+    Report { time, virtual_ms: world.now_ms(), counts: *world.counts(), broken: world.broken().cloned(), plan }
 }
 
 /// How long a healed world may take: a renewal that is due, with every back-off and window at its longest.

@@ -15,8 +15,8 @@ fn whole_run(seed: u64) -> sim::Report {
 
 #[test]
 fn seeded_worlds_keep_every_promise() {
-    let first: u64 = std::env::var("EXUVIA_SIM_FIRST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    let count: u64 = std::env::var("EXUVIA_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    let first: u64 = std::env::var("EXUVIA_SIM_FIRST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let count: u64 = std::env::var("EXUVIA_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let began = Instant::now();
     let mut failed = Vec::new();
     let (mut renewals, mut checks) = (0, 0);
@@ -31,6 +31,23 @@ fn seeded_worlds_keep_every_promise() {
     println!("{count} seeds, {renewals} renewals, {checks} checks in {:?}", began.elapsed());
     assert!(renewals > count, "the worlds renew");
     assert!(failed.is_empty(), "{} of {count} seeds failed:\n{}", failed.len(), failed.join("\n\n"));
+}
+
+/// What the report tells to type leads to the very same break.
+#[test]
+fn the_replay_line_of_a_report_replays_it() {
+    let plan = Plan::swarm(3);
+    let mut report = run_plan(plan.clone(), plan.leaf_life / 3, None);
+    assert!(report.is_ok(), "{report}");
+    report.virtual_ms = 1;
+    report.broken =
+        Some(sim::Broken { at_ms: 1, router: 0, claim: sim::Claim::NobodySpins, found: "made up".to_owned() });
+    let days = (plan.leaf_life / 3).as_secs().div_ceil(86_400);
+    let line = format!("replay: exuvia sim --seed 3 --routers {} --days {days} --trace", plan.routers);
+    assert!(report.to_string().ends_with(&line), "{report}");
+    // Those arguments make the same world: the same events up to the moment of the break.
+    let again = sim::run(3, plan.routers, days);
+    assert_eq!(again.plan, plan);
 }
 
 #[test]

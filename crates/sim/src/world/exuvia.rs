@@ -29,6 +29,8 @@ pub(crate) struct Exuvia {
     /// While no process has it.
     pub(crate) disk: Option<SimDisk>,
     pub(crate) process: Option<Process>,
+    /// The disk as it was when its survivors were last worked out.
+    surveyed: Option<SimDisk>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ impl Blocking {
 
 impl Exuvia {
     pub(crate) fn enrolled(now: Now, key: KeyId, client: Leaf, server: Leaf) -> Self {
-        let mut body = Self { disk: Some(SimDisk::with_folder(FOLDER)), process: None };
+        let mut body = Self { disk: Some(SimDisk::with_folder(FOLDER)), process: None, surveyed: None };
         body.enroll(now, key, client, server);
         body
     }
@@ -388,22 +390,18 @@ impl World {
             (None, Some(disk)) => disk,
             (None, None) => return,
         };
-        let mut survivors = Vec::new();
-        if disk.pending() == 0 {
-            survivors.push(found_after(disk.after_kill()));
-        } else {
-            // Nothing of the rest, all of it, and what two dice leave; every subset is the business of the store's own tests.
-            survivors.push(found_after(disk.after_crash(CrashModel::Weakest, |_| false)));
-            survivors.push(found_after(disk.after_kill()));
-            for seed in 0..2 {
-                survivors.push(found_after(disk.after_crash_seeded(CrashModel::Weakest, disk.operations() ^ seed)));
-            }
-        }
+        let is_known = body.surveyed.as_ref().is_some_and(|earlier| disk.is_unchanged_since(earlier));
+        let survivors = (!is_known).then(|| survivors_of(disk));
+        let seen = disk.clone();
         let candidates = body.process.as_ref().and_then(|process| process.machine.as_ref());
         let bounded = candidates_are_bounded(candidates.map_or(0, |machine| machine.manifest().candidates.len()));
         self.claim(router, Claim::CandidatesAreBounded, bounded);
-        if let Some(host) = self.routers.get_mut(router) {
+        let Some(host) = self.routers.get_mut(router) else { return };
+        if let Some(survivors) = survivors {
             host.survivors = survivors;
+        }
+        if let Body::Exuvia(body) = &mut host.body {
+            body.surveyed = Some(seen);
         }
     }
 
@@ -468,6 +466,19 @@ impl Process {
 /// Does a manifest name what no controller was seen to admit? What was once admitted was durable before that.
 fn is_unproven(manifest: &Manifest) -> bool {
     manifest.candidates.iter().any(|candidate| candidate.first_admitted.is_none())
+}
+
+/// What a crash at this moment may leave: nothing of what was not synced, all of it, and what two dice leave. Every subset is the business of
+/// the store's own tests.
+fn survivors_of(disk: &SimDisk) -> Vec<Vec<Leaf>> {
+    let kept = found_after(disk.after_kill());
+    if disk.pending() == 0 {
+        return vec![kept];
+    }
+    let mut survivors = vec![kept, found_after(disk.after_crash(CrashModel::Weakest, |_| false))];
+    survivors
+        .extend((0..2).map(|seed| found_after(disk.after_crash_seeded(CrashModel::Weakest, disk.operations() ^ seed))));
+    survivors
 }
 
 /// The client leaves that a start would find on this disk.

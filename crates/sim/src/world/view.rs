@@ -85,9 +85,10 @@ impl World {
         self.claim(router, Claim::SomeDurableGenerationIsAdmitted, result);
     }
 
-    /// Has this router, at this moment, nothing that a controller would admit after a restart?
+    /// May a crash at this moment leave this router nothing that a controller would admit? Whatever was promised.
     pub fn is_locked_out(&self, router: usize) -> bool {
-        some_durable_generation_is_admitted(self, router).is_err()
+        let is_lost = |set: &Vec<Leaf>| !set.iter().any(|leaf| self.is_admitted_somewhere(router, leaf));
+        self.survivors(router).iter().any(is_lost)
     }
 
     /// Where a router of ours stands; `None` while its process is down.

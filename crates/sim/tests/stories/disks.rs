@@ -1,9 +1,9 @@
 //! Disks that are full, read-only or failing, before, during and after each step.
 
 use lifecycle::renewal::PhaseName;
-use sim::{Action, DiskFault, Errno, Kind, Make, SimDisk, World};
+use sim::{Action, DiskFault, Errno, Kind, Make, Plan, SimDisk, World};
 
-use crate::scene::{BOTH, DAY, HOUR, connected, connects, ends_well, passes, reaches, serves};
+use crate::scene::{BOTH, DAY, HOUR, begins, connected, connects, ends_well, passes, reaches, serves};
 
 #[test]
 fn a_full_disk_in_prepare_asks_for_nothing_and_renews_when_there_is_room() {
@@ -36,7 +36,7 @@ fn turned_bad_so(
 ) -> impl Iterator<Item = (World, fn(&mut SimDisk))> {
     BOTH.into_iter().flat_map(move |controllers| {
         troubles.iter().map(move |(spoil, mend)| {
-            let mut world = connected(controllers);
+            let mut world = begins(Plan { leaf_life: 7 * DAY, ..Plan::calm(7, Make::Exuvia, controllers) });
             world.renew_now(0);
             reaches(&mut world, phase);
             world.with_disk(0, spoil);
@@ -67,7 +67,7 @@ fn a_disk_that_turns_bad_after_stage_for_ever_changes_nothing_for_the_running_ro
         serves(&mut world, 2, HOUR);
         assert_eq!(world.published(0).map(|number| number.0), Some(2));
         // Two thirds of the new leaf's life, until the next one is due, and on to its end: served to the last day.
-        passes(&mut world, 88 * DAY);
+        passes(&mut world, 6 * DAY);
         assert_eq!(world.published(0).map(|number| number.0), Some(2));
         assert_eq!(world.connected(0), 1);
         // A new channel in the middle of it needs no disk either.

@@ -12,7 +12,13 @@ pub(crate) const BOTH: [Make; 2] = [Make::Exuvia, Make::Stock];
 
 /// One router of ours, connected with as many controllers of this make.
 pub(crate) fn connected_with(controllers: Make, count: usize) -> World {
-    let mut world = World::new(Plan { controllers: count, ..Plan::calm(7, Make::Exuvia, controllers) });
+    begins(Plan { controllers: count, ..Plan::calm(7, Make::Exuvia, controllers) })
+}
+
+/// A world of this plan, when its first router is connected with everybody.
+pub(crate) fn begins(plan: Plan) -> World {
+    let count = plan.controllers;
+    let mut world = World::new(plan);
     assert!(world.run_until(MINUTE, |world| world.connected(0) == count));
     world
 }

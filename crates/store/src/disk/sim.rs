@@ -325,6 +325,11 @@ impl SimDisk {
         self.image.pending.len()
     }
 
+    /// Has nothing been written, synced or lost since this clone was made? May say no for nothing, never yes.
+    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        Arc::ptr_eq(&self.image, &earlier.image)
+    }
+
     /// The process dies and the machine lives: locks and handles go, nothing else is lost.
     #[must_use]
     pub fn after_kill(&self) -> Self {
