@@ -18,22 +18,21 @@ fn a_full_disk_in_prepare_asks_for_nothing_and_renews_when_there_is_room() {
     assert_eq!(world.counts().renewals, 1);
 }
 
+type Change = fn(&mut SimDisk);
+
 /// How a disk goes bad at one moment, and how it is mended.
-const TROUBLES: [(fn(&mut SimDisk), fn(&mut SimDisk)); 3] = [
+const TROUBLES: [(Change, Change); 3] = [
     (SimDisk::fill_up, |disk| disk.set_capacity(None)),
     (|disk| disk.set_read_only(true), |disk| disk.set_read_only(false)),
     (|disk| disk.die(Some((0, Errno::IO))), |disk| disk.die(None)),
 ];
 
 /// Worlds whose disk turned bad when the router was in this phase.
-fn turned_bad_in(phase: PhaseName) -> impl Iterator<Item = (World, fn(&mut SimDisk))> {
+fn turned_bad_in(phase: PhaseName) -> impl Iterator<Item = (World, Change)> {
     turned_bad_so(phase, &TROUBLES)
 }
 
-fn turned_bad_so(
-    phase: PhaseName,
-    troubles: &[(fn(&mut SimDisk), fn(&mut SimDisk))],
-) -> impl Iterator<Item = (World, fn(&mut SimDisk))> {
+fn turned_bad_so(phase: PhaseName, troubles: &[(Change, Change)]) -> impl Iterator<Item = (World, Change)> {
     BOTH.into_iter().flat_map(move |controllers| {
         troubles.iter().map(move |(spoil, mend)| {
             let mut world = begins(Plan { leaf_life: 7 * DAY, ..Plan::calm(7, Make::Exuvia, controllers) });
