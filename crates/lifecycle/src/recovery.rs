@@ -21,16 +21,23 @@ pub struct Found {
 
 /// Builds the machine from what the disk said. `None` when there is no generation at all: enrollment comes first.
 pub fn recover(now: Now, policy: Policy, found: Found) -> Option<Renewal> {
-    recover_while_serving(now, policy, found, None)
+    build(now, policy, found, None)
 }
 
-/// As [`recover`], in a process that goes on serving one of the generations: what it serves was admitted to it, and stays the live one.
-pub fn recover_while_serving(
-    now: Now,
-    policy: Policy,
-    found: Found,
-    serving: Option<GenerationNumber>,
-) -> Option<Renewal> {
+/// As [`recover`], in a process that goes on after a barrier failed. What `before` serves was admitted to it and stays the live one, and
+/// every candidate that it knew was durable: one that the disk does not show today is a candidate all the same.
+pub fn recover_in_process(now: Now, policy: Policy, found: Found, before: &Renewal) -> Option<Renewal> {
+    let Found { mut manifest, prepared, storage } = found;
+    for known in &before.manifest.candidates {
+        if manifest.candidate(known.number).is_none() {
+            manifest.candidates.push(*known);
+        }
+    }
+    manifest.last_number = manifest.last_number.max(before.manifest.last_number);
+    build(now, policy, Found { manifest, prepared, storage }, Some(before.live()))
+}
+
+fn build(now: Now, policy: Policy, found: Found, serving: Option<GenerationNumber>) -> Option<Renewal> {
     let Found { mut manifest, prepared, storage } = found;
     manifest.candidates.sort_by_key(|candidate| candidate.number);
     let newest = manifest.candidates.last().copied()?;

@@ -309,8 +309,8 @@ impl Driver {
         self.paused_until = Some(now.uptime.plus(pause));
         let mut found = self.reload_durable().unwrap_or_else(|| self.in_memory());
         remember_admissions(&mut found.manifest, failed.manifest());
-        let serving = Some(self.parts.renewal.live());
-        if let Some(renewal) = recovery::recover_while_serving(now, self.parts.settings.policy, found, serving) {
+        if let Some(renewal) = recovery::recover_in_process(now, self.parts.settings.policy, found, &self.parts.renewal)
+        {
             self.parts.renewal = renewal;
             self.queue.push_back(Input::Started { controllers: self.parts.directory.contacts() });
         }

@@ -5,7 +5,7 @@
 //! reorders. Models of OpenZiti's own router and controller stand beside them, so that every pairing can be told, and so that what is known
 //! to go wrong between those two is *found* here: a simulator that finds nothing there would find nothing anywhere.
 //!
-//! Start at [`run`] (a seed, a verdict), then [`World`] (a story, told step by step), then [`claims`] (what must hold).
+//! Start at [`run()`] (a seed, a verdict), then [`World`] (a story, told step by step), then [`claims`] (what must hold).
 //!
 //! Not here: bytes of certificates and frames (`pki`, `wire`), real sockets and real disks (`net`, `store`).
 #![forbid(unsafe_code)]

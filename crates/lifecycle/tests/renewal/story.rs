@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lifecycle::manifest::{CANDIDATES_MAX, Manifest};
+use lifecycle::policy::Policy;
 use lifecycle::renewal::{
     Cause, DialOutcome, Effect, Event, Input, PhaseName, ProofOutcome, Storage, StorageTrouble, VerifyAnswer,
 };
@@ -533,18 +534,30 @@ fn a_full_list_of_unknown_outcomes_proves_the_newest_one_again() {
     assert!(again > 10, "20303 was sent {again} times");
 }
 
+/// A process that serves generation 1 of two: a restored register went back to it.
+fn gone_back_to_the_first() -> Bench {
+    let mut bench = Bench::new(at(LIFE_S * 6 / 10), found(vec![candidate(1, 0, true), candidate(2, LIFE_S / 2, true)]));
+    bench.tick().dialed(2, DialOutcome::Refused).later(Duration::from_secs(5)).tick().dialed(1, admitted());
+    assert_eq!(bench.machine.live(), number(1));
+    bench
+}
+
 #[test]
 fn a_machine_that_is_built_anew_goes_on_with_the_generation_that_is_served() {
-    // A restored register went back to the first one; then a STAGE failed.
-    let all = vec![candidate(1, 0, true), candidate(2, LIFE_S / 2, true)];
-    let served = lifecycle::recovery::recover_while_serving(
-        at(LIFE_S * 8 / 10),
-        lifecycle::policy::Policy::default(),
-        found(all),
-        Some(number(1)),
-    );
-    let (machine, step) = served.unwrap().step(at(LIFE_S * 8 / 10), Input::Started { controllers: vec![controller()] });
+    let before = gone_back_to_the_first();
+    let found = found(before.disk.candidates.clone());
+    let anew = lifecycle::recovery::recover_in_process(before.now, Policy::default(), found, &before.machine);
+    let (machine, step) = anew.unwrap().step(before.now, Input::Started { controllers: vec![controller()] });
     assert_eq!((machine.phase().name(), machine.live()), (PhaseName::Steady, number(1)));
     let effects = step.settle(|_| Ok::<(), ()>(())).unwrap();
     assert!(effects.contains(&Effect::Publish(number(1))), "{effects:?}");
+}
+
+#[test]
+fn a_machine_that_is_built_anew_keeps_a_candidate_that_the_disk_does_not_show_today() {
+    let before = gone_back_to_the_first();
+    let shown = found(vec![candidate(2, LIFE_S / 2, true)]);
+    let anew = lifecycle::recovery::recover_in_process(before.now, Policy::default(), shown, &before.machine).unwrap();
+    assert_eq!(numbers(anew.manifest()), [1, 2]);
+    assert_eq!(anew.live(), number(1));
 }

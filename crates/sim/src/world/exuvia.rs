@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lifecycle::manifest::{Candidate, Manifest};
-use lifecycle::recovery::{Found, recover_while_serving};
+use lifecycle::recovery::{Found, recover, recover_in_process};
 use lifecycle::renewal::{Barrier, DialOutcome, Effect, Input, Issued, Phase, Renewal, Storage, StorageTrouble};
 use lifecycle::{GenerationNumber, KeyId, Leaf, Now};
 use store::StoreError;
@@ -182,7 +182,7 @@ impl World {
             return;
         };
         let prepared = self.remember(router, &loaded);
-        self.build(router, Found { manifest, prepared, storage: Storage::Writable });
+        self.build(router, Found { manifest, prepared, storage: Storage::Writable }, None);
     }
 
     /// After a STAGE that failed: the disk is read again, and a new machine is built from what is certain to be there. Published credentials and
@@ -214,7 +214,7 @@ impl World {
             let known = failed.manifest().candidate(candidate.number).filter(|known| known.digest == candidate.digest);
             candidate.first_admitted = candidate.first_admitted.or(known.and_then(|known| known.first_admitted));
         }
-        self.build(router, Found { manifest, prepared, storage: Storage::Writable });
+        self.build(router, Found { manifest, prepared, storage: Storage::Writable }, Some(&before));
         self.readopt_channels(router);
     }
 
@@ -228,13 +228,15 @@ impl World {
         process.keys.as_ref().map(|(number, ..)| *number)
     }
 
-    fn build(&mut self, router: usize, found: Found) {
+    fn build(&mut self, router: usize, found: Found, before: Option<&Renewal>) {
         let now = self.router_now(router);
         let policy = self.policy;
         let controllers: Vec<_> = self.controllers.iter().map(|host| host.id.clone()).collect();
         let Some(process) = self.process_mut(router) else { return };
-        let serving = process.published;
-        process.machine = recover_while_serving(now, policy, found, serving);
+        process.machine = match before {
+            Some(before) => recover_in_process(now, policy, found, before),
+            None => recover(now, policy, found),
+        };
         process.arrived = None;
         self.survey(router);
         self.give(router, Input::Started { controllers });
