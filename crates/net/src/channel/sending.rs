@@ -127,13 +127,14 @@ impl Shared {
         SendError::Closed(self.closing.borrow().clone().unwrap_or(CloseReason::OwnerGone))
     }
 
-    /// The default underlay, else the oldest, that still takes frames.
+    /// The newest default underlay, else the newest of all, that still takes frames. Older ones are those that peers take away:
+    /// a frame written to one whose end is on its way is lost.
     fn outbound(&self, only: Option<UnderlayId>) -> Option<mpsc::Sender<Frame>> {
         let members = self.members();
         let open = || members.attached.iter().filter(|a| !a.outbound.is_closed());
         match only {
             Some(id) => open().find(|a| a.facts.id == id),
-            None => open().find(|a| a.facts.kind == DEFAULT_KIND).or_else(|| open().next()),
+            None => open().rfind(|a| a.facts.kind == DEFAULT_KIND).or_else(|| open().next_back()),
         }
         .map(|a| a.outbound.clone())
     }
