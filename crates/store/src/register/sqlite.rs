@@ -49,7 +49,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { spacing: Duration::from_millis(20), batch: 1024, queue: 4096, checkpoint: 2048, readers: 2 }
+        Self { spacing: Duration::from_millis(10), batch: 1024, queue: 4096, checkpoint: 2048, readers: 2 }
     }
 }
 
