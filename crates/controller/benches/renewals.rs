@@ -6,7 +6,8 @@
 //! and controllers share the machine, so the rates are no measure of a controller that has one for itself; processor time of
 //! the controller alone is printed beside them.
 //!
-//! `EXUVIA_BENCH_DIR` names a folder on another file system, `EXUVIA_BENCH_ROUNDS` how often.
+//! `EXUVIA_BENCH_DIR` names a folder on another file system, `EXUVIA_BENCH_ROUNDS` how often, `EXUVIA_BENCH_CHANNELS`
+//! one crowd of the three, `EXUVIA_BENCH_SPACING_MS` another spacing of commits than the register's own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench that cannot go on must stop")]
 
 #[path = "renewals/load.rs"]
@@ -54,7 +55,8 @@ fn main() {
     println!(
         "  channels   durable/s   in memory/s   ratio   syncs per renewal   controller ms per renewal: durable, in memory"
     );
-    for (channels, each) in CROWDS {
+    let only = std::env::var("EXUVIA_BENCH_CHANNELS").ok().and_then(|text| text.parse::<usize>().ok());
+    for (channels, each) in CROWDS.into_iter().filter(|(channels, _)| only.is_none_or(|only| only == *channels)) {
         let (mut rates, mut floor_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let (mut syncs, mut cpu, mut floor_cpu) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=rounds {
@@ -113,11 +115,12 @@ struct Contender {
     enrolled: usize,
     /// Channels that are kept from round to round.
     open: Vec<Session>,
+    repeated: u64,
 }
 
 impl Contender {
     fn new(process: Process) -> Self {
-        Self { process, enrolled: 0, open: Vec::new() }
+        Self { process, enrolled: 0, open: Vec::new(), repeated: 0 }
     }
 
     /// Every channel renews `each` times, as fast as it gets answers.
@@ -148,6 +151,11 @@ impl Contender {
         let sessions = running.join_all().await;
         let took_s = start.elapsed().as_secs_f64();
         let after = self.process.counts();
+        let repeated: u64 = sessions.iter().map(|session| session.repeated).sum();
+        if repeated > self.repeated {
+            eprintln!("  {} requests were repeated in this round", repeated - self.repeated);
+        }
+        self.repeated = if channels < KEPT_FROM { 0 } else { repeated };
         if channels < KEPT_FROM {
             close(sessions).await;
         } else {

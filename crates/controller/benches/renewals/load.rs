@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use http::Request;
 use lifecycle::{GenerationNumber, RouterId};
-use net::channel::{Channel, ChannelSettings, CloseReason, Event, Events, HeartbeatPolicy, LastUnderlay, UnderlayId};
+use net::channel::{
+    Channel, ChannelSettings, CloseReason, Event, Events, HeartbeatPolicy, LastUnderlay, RequestError, UnderlayId,
+};
 use net::connect::{ConnectTimeouts, Endpoint};
 use net::credentials::{CredentialParts, Credentials};
 use net::dial::{ControlDial, dial};
 use net::http::{HttpClient, HttpConnection};
 use net::tls::ServerTrust;
 use pki::{Expected, KeyKind, PrivateKey, Sans, Subject, TrustBundle, build_csr, check_issued};
+use tokio::time::timeout;
 use wire::capability::Capabilities;
 use wire::content_type;
 use wire::extension::{CertsResponse, ErrorAnswer, ExtensionRequest, ExtensionVerify};
@@ -21,6 +24,8 @@ use wire::version::VersionInfo;
 
 /// Long enough for a crowd on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// An answer that has not come by now is asked for again.
+const AGAIN: Duration = Duration::from_secs(5);
 const TIMEOUTS: ConnectTimeouts = ConnectTimeouts { connect: PATIENCE, handshake: PATIENCE, answer: PATIENCE };
 
 /// A controller, seen from outside.
@@ -122,7 +127,7 @@ impl Site {
         let group = GroupHello::further(&connected.answer).unwrap();
         let newest = connected.underlay.id;
         let (channel, events) = connected.open(settings());
-        Session { identity, channel, events, group, newest, older: None, generation: 1 }
+        Session { identity, channel, events, group, newest, older: None, generation: 1, repeated: 0 }
     }
 }
 
@@ -166,20 +171,34 @@ pub(crate) struct Session {
     newest: UnderlayId,
     older: Option<UnderlayId>,
     generation: u64,
+    /// Requests that were sent once more, as their answers did not come.
+    pub(crate) repeated: u64,
 }
 
 impl Session {
     /// 20302, 20301, 20303, 20002, and a connection that presents the new leaf and is answered with success.
     pub(crate) async fn renew(&mut self, site: &Site, asked: Asked) {
-        self.channel.send(asked.request.to_frame()).await.unwrap();
-        let answer = self.answered().await;
+        // A frame that was given to an underlay as it went is lost. Routers ask again, with the same key, and so is it here.
+        let answer = loop {
+            self.channel.send(asked.request.to_frame()).await.unwrap();
+            match timeout(AGAIN, self.answered()).await {
+                Ok(answer) => break answer,
+                Err(_) => self.repeated += 1,
+            }
+        };
         let verify = ExtensionVerify { client_chain_pem: answer.client_chain_pem.clone() };
         self.generation += 1;
         let Identity { id, .. } = &self.identity;
         let (client, server) = (&answer.client_chain_pem, &answer.server_chain_pem);
         // Where a router would make it durable.
         self.identity.credentials = site.credentials(id, &asked.key, client, server, self.generation);
-        let reply = self.channel.request(verify.to_frame(), PATIENCE).await.unwrap();
+        let reply = loop {
+            match self.channel.request(verify.to_frame(), AGAIN).await {
+                Ok(reply) => break reply,
+                Err(RequestError::TimedOut { .. }) => self.repeated += 1,
+                Err(error) => panic!("{error}"),
+            }
+        };
         let reply = ErrorAnswer::from_frame(&reply).unwrap();
         assert!(reply.is_success(), "{reply:?}");
         // While nothing is under way: an underlay that goes may take along a frame that was given to it. The newest stays until

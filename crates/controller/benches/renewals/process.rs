@@ -16,7 +16,7 @@ use lifecycle::RouterId;
 use lifecycle::issuance::{EnrollmentKind, Token};
 use net::connect::Endpoint;
 use pki::TrustBundle;
-use store::register::{By, MemoryRegister, NewRouter, Register, RouterPatch, TokenText};
+use store::register::{By, MemoryRegister, NewRouter, Register, RouterPatch, SqliteRegister, TokenText, Tuning};
 use zeroize::Zeroizing;
 
 use super::load::Site;
@@ -141,7 +141,13 @@ async fn serve(kept: Kept, routers: usize, path: &Path) {
     let (config, _) = ControllerConfig::load(&text, &path.to_string_lossy(), &|_| None).unwrap();
     let clock = Clock::system();
     let register: Arc<dyn Register> = match kept {
-        Kept::Durable => open_register(&config, &clock).unwrap(),
+        Kept::Durable => match std::env::var("EXUVIA_BENCH_SPACING_MS") {
+            Ok(ms) => {
+                let tuning = Tuning { spacing: Duration::from_millis(ms.parse().unwrap()), ..Tuning::default() };
+                Arc::new(SqliteRegister::open_with(&config.db, clock.now().wall, tuning).unwrap())
+            }
+            Err(_) => open_register(&config, &clock).unwrap(),
+        },
         Kept::InMemory => Arc::new(MemoryRegister::new("bench")),
     };
     for number in 0..routers {
