@@ -1,6 +1,6 @@
 //! The control channels: carries out what the machine wants of its controllers, and tells it what came of it.
 //!
-//! One task per controller, a [`Line`](mod@line), so that a slow one holds up nobody. Orders never wait: a line that does not
+//! One task per controller, a line, so that a slow one holds up nobody. Orders never wait: a line that does not
 //! keep up loses them, which the machine's own deadlines notice. What a line has to say waits for the driver.
 
 mod directory;
