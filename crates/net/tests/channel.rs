@@ -115,6 +115,15 @@ async fn frames_are_numbered_from_one_across_all_underlays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn frames_leave_on_the_newest_underlay_as_older_ones_may_be_on_their_way_out() {
+    let (channel, _events, _older) = with_peer(ChannelSettings::accepting());
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    attach(&channel, ours, "ctrl.default");
+    channel.send(Frame::new(METRICS, "hello")).await.unwrap();
+    assert_eq!(Peer::new(theirs).read_message().await.content_type, METRICS);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_gets_the_reply_that_names_it_and_reflects_its_header() {
     let ((asker, _a), (answerer, mut events)) = pair(ChannelSettings::dialing());
     let answering = tokio::spawn(async move {
