@@ -96,6 +96,8 @@ async fn measure(settle: Duration, channels: usize) {
     );
     drop(router);
 
+    // The connection of before was idle for too long.
+    let mut api = Api::log_in(&site).await;
     // Enrollment, logins and their garbage come first, so that they are not counted as memory of channels.
     let identities = enroll_all(&site, &mut api, channels).await;
     tokio::time::sleep(settle / 4).await;
