@@ -237,6 +237,13 @@ async fn an_older_leaf_is_tried_when_the_newest_is_refused() {
     running.connected().await;
     running.renew().await;
     running.wait_for("staging", |what| matches!(what, EventKind::Staged { .. }).then_some(())).await;
+    // One that is still on its way when the fault ends would arrive after all.
+    let lost = async {
+        while controller.state.faults.lose_verify.load(Ordering::SeqCst) == 100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, lost).await.unwrap();
     running.kill().await;
 
     controller.state.faults.lose_verify.store(0, Ordering::SeqCst);
