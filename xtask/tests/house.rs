@@ -110,8 +110,9 @@ fn arrows_between_our_crates_point_inward() {
         ("evidence", &[]),
         ("model", &["evidence", "lifecycle"]),
         ("crash", &["evidence", "lifecycle", "store"]),
-        ("diskfault", &["crash", "evidence", "lifecycle", "store"]),
-        ("netfault", &["evidence", "lifecycle", "net", "pki", "wire"]),
+        ("rig", &["lifecycle", "net", "pki", "store"]),
+        ("diskfault", &["crash", "evidence", "lifecycle", "rig", "store"]),
+        ("netfault", &["evidence", "lifecycle", "net", "pki", "rig", "wire"]),
         ("proof", &["crash", "diskfault", "evidence", "model", "netfault", "sim"]),
         ("xtask", &[]),
     ];

@@ -35,6 +35,8 @@ pub struct Plan {
     pub seed: u64,
     /// The program `exuvia` as it ships.
     pub exuvia: PathBuf,
+    /// The program `write-order` of the crate `crash`: the write orders of others, and ours with one mistake, on a real disk.
+    pub write_order: PathBuf,
     /// An empty folder that the layer may fill and leave; never on a file system whose filling would hurt.
     pub scratch: PathBuf,
 }

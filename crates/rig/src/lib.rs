@@ -1,0 +1,2 @@
+//! Placeholder, replaced by its owner's first commit.
+#![forbid(unsafe_code)]
