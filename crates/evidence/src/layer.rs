@@ -11,7 +11,8 @@ pub struct Layer {
     pub title: &'static str,
     /// Which of the two cores it runs on.
     pub lane: Lane,
-    /// What this machine lacks for it; empty when it can run whole. Asked before [`Layer::run`], without side effects that last.
+    /// What this machine lacks for it; empty when it can run whole. Asked before [`Layer::run`], without side effects that last. In CI each
+    /// of these fails the proof; what is left out everywhere goes to [`Evidence::leave_out`] instead.
     pub probe: fn() -> Vec<Skip>,
     /// Does the harm. Parts that the probe named missing are left out; the runner adds those skips to the evidence.
     pub run: fn(&Plan) -> Evidence,

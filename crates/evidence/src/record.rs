@@ -13,8 +13,11 @@ pub struct Evidence {
     pub controls: Vec<Control>,
     /// What broke in ours. Anything here fails the proof.
     pub failures: Vec<Failure>,
-    /// What was not tried here, and why.
+    /// What this machine lacks: another machine could try it. In CI each of these fails the proof.
     pub skipped: Vec<Skip>,
+    /// What no run of this length tries, on any machine: nightly only, impossible, or shown by an emulation instead. Never fails the proof.
+    #[serde(default)]
+    pub left_out: Vec<Skip>,
     /// Sentences for the report, in Markdown.
     pub notes: Vec<String>,
     /// Drawings for the report.
@@ -110,9 +113,14 @@ impl Evidence {
         self.failures.push(Failure { what: what.into(), replay: replay.into() });
     }
 
-    /// Adds something that was left out.
+    /// Adds something that this machine cannot try; in CI that fails the proof.
     pub fn skip(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.skipped.push(Skip { what: what.into(), why: why.into() });
+    }
+
+    /// Adds something that is left out by design, wherever this runs: nightly only, impossible, or emulated.
+    pub fn leave_out(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        self.left_out.push(Skip { what: what.into(), why: why.into() });
     }
 
     /// Nothing of ours broke, and every control was judged rightly.
