@@ -1,0 +1,6 @@
+//! The controller under attack.
+
+/// None yet.
+pub fn layers() -> Vec<evidence::Layer> {
+    Vec::new()
+}
