@@ -93,6 +93,9 @@ pub trait Disk {
     /// The security label of the regular file `name`; `None` where there is none or it cannot be read.
     fn label(&mut self, at: &Self::Folder, name: &str) -> Result<Option<Vec<u8>>>;
 
+    /// Makes the symbolic link `name`, which must not exist.
+    fn make_link(&mut self, at: &Self::Folder, name: &str, target: &Path) -> Result<()>;
+
     /// Where the symbolic link `name` points.
     fn read_link(&mut self, at: &Self::Folder, name: &str) -> Result<PathBuf>;
 
@@ -187,7 +190,7 @@ pub enum Operation {
     MakeFolder,
     /// Removing a folder.
     RemoveFolder,
-    /// Making a file.
+    /// Making a file or a symbolic link.
     Create,
     /// Writing.
     Write,

@@ -29,8 +29,8 @@ pub(crate) struct Exuvia {
     /// While no process has it.
     pub(crate) disk: Option<SimDisk>,
     pub(crate) process: Option<Process>,
-    /// The disk as it was when its survivors were last worked out.
-    surveyed: Option<SimDisk>,
+    /// The disk's revision when its survivors were last worked out.
+    surveyed: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -392,9 +392,9 @@ impl World {
             (None, Some(disk)) => disk,
             (None, None) => return,
         };
-        let is_known = body.surveyed.as_ref().is_some_and(|earlier| disk.is_unchanged_since(earlier));
+        let is_known = body.surveyed == Some(disk.revision());
         let survivors = (!is_known).then(|| survivors_of(disk));
-        let seen = disk.clone();
+        let seen = disk.revision();
         let candidates = body.process.as_ref().and_then(|process| process.machine.as_ref());
         let bounded = candidates_are_bounded(candidates.map_or(0, |machine| machine.manifest().candidates.len()));
         self.claim(router, Claim::CandidatesAreBounded, bounded);

@@ -277,6 +277,10 @@ impl Disk for RealDisk {
         }))
     }
 
+    fn make_link(&mut self, at: &RealFolder, name: &str, target: &Path) -> Result<()> {
+        fs::symlinkat(target, &*at.0, named(name)?)
+    }
+
     fn read_link(&mut self, at: &RealFolder, name: &str) -> Result<PathBuf> {
         let target: CString = fs::readlinkat(&*at.0, named(name)?, Vec::new())?;
         Ok(PathBuf::from(std::ffi::OsString::from_vec(target.into_bytes())))

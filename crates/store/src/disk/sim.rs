@@ -60,6 +60,8 @@ impl SyncCounts {
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     image: Arc<Image>,
+    /// Grows with everything that is written, synced or lost.
+    revision: u64,
     /// Grows with every crash, so that handles from before it are dead.
     life: u32,
     operations: u64,
@@ -111,6 +113,7 @@ impl SimDisk {
     pub fn new() -> Self {
         Self {
             image: Arc::new(Image::new()),
+            revision: 0,
             life: 0,
             operations: 0,
             faults: BTreeMap::new(),
@@ -157,6 +160,7 @@ impl SimDisk {
 
     fn put_node(&mut self, path: &Path, last: Option<Node>) {
         let names: Vec<&str> = normal_names(path);
+        self.revision += 1;
         let image = Arc::make_mut(&mut self.image);
         let mut at = ROOT;
         for (index, name) in names.iter().enumerate() {
@@ -181,7 +185,7 @@ impl SimDisk {
     /// Takes a name away, durable at once.
     pub fn remove(&mut self, path: impl AsRef<Path>) {
         if let Some((at, name)) = self.parent_of(path.as_ref()) {
-            let image = Arc::make_mut(&mut self.image);
+            let image = self.image_mut();
             image.forget_name(at, &name);
             image.drop_entry(at, &name);
         }
@@ -195,7 +199,7 @@ impl SimDisk {
     /// Flips one bit of a file, in the cache and on the medium. False if there is no such byte.
     pub fn rot(&mut self, path: impl AsRef<Path>, byte: usize) -> bool {
         match self.find(path.as_ref()) {
-            Some(ino) => Arc::make_mut(&mut self.image).node_mut(ino).rot(byte),
+            Some(ino) => self.image_mut().node_mut(ino).rot(byte),
             None => false,
         }
     }
@@ -325,9 +329,9 @@ impl SimDisk {
         self.image.pending.len()
     }
 
-    /// Has nothing been written, synced or lost since this clone was made? May say no for nothing, never yes.
-    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
-        Arc::ptr_eq(&self.image, &earlier.image)
+    /// A number that grows with everything that is written, synced or lost: as long as it stays, so does what any crash leaves.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The process dies and the machine lives: locks and handles go, nothing else is lost.
@@ -365,6 +369,7 @@ impl SimDisk {
     fn reborn(&self, image: Arc<Image>) -> Self {
         Self {
             image,
+            revision: self.revision + 1,
             life: self.life.wrapping_add(1),
             operations: 0,
             faults: BTreeMap::new(),
@@ -376,9 +381,14 @@ impl SimDisk {
         }
     }
 
+    fn image_mut(&mut self) -> &mut Image {
+        self.revision += 1;
+        Arc::make_mut(&mut self.image)
+    }
+
     fn change_node(&mut self, path: &Path, change: impl FnOnce(&mut Node)) {
         if let Some(ino) = self.find(path) {
-            change(Arc::make_mut(&mut self.image).node_mut(ino));
+            change(self.image_mut().node_mut(ino));
         }
     }
 

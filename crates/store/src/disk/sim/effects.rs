@@ -214,29 +214,70 @@ pub(super) struct Effect {
 /// The whole disk: cache, medium, and what lies between them.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
-    nodes: Vec<Arc<Node>>,
+    /// By number, ascending; what nobody can reach any more is left out.
+    nodes: Vec<(Ino, Arc<Node>)>,
+    next_ino: Ino,
+    /// What a handle to a node sees whose last name is gone for good.
+    nowhere: Arc<Node>,
     pub(super) pending: Vec<Effect>,
-}
-
-#[expect(clippy::indexing_slicing, reason = "node numbers are only made by `push` and nodes are never removed")]
-impl Image {
-    pub(super) fn node(&self, ino: Ino) -> &Node {
-        &self.nodes[ino]
-    }
-
-    pub(super) fn node_mut(&mut self, ino: Ino) -> &mut Node {
-        Arc::make_mut(&mut self.nodes[ino])
-    }
 }
 
 impl Image {
     pub(super) fn new() -> Self {
-        Self { nodes: vec![Arc::new(Node::folder(0o755, 0, 0))], pending: Vec::new() }
+        Self {
+            nodes: vec![(ROOT, Arc::new(Node::folder(0o755, 0, 0)))],
+            next_ino: ROOT + 1,
+            nowhere: Arc::new(Node::file(0, 0, 0)),
+            pending: Vec::new(),
+        }
+    }
+
+    fn place(&self, ino: Ino) -> Result<usize, usize> {
+        self.nodes.binary_search_by_key(&ino, |(ino, _)| *ino)
+    }
+
+    pub(super) fn node(&self, ino: Ino) -> &Node {
+        self.place(ino).ok().and_then(|at| self.nodes.get(at)).map_or(&self.nowhere, |(_, node)| node)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the place was found or made just before")]
+    pub(super) fn node_mut(&mut self, ino: Ino) -> &mut Node {
+        let at = self.place(ino).unwrap_or_else(|at| {
+            self.nodes.insert(at, (ino, Arc::clone(&self.nowhere)));
+            at
+        });
+        Arc::make_mut(&mut self.nodes[at].1)
     }
 
     fn push(&mut self, node: Node) -> Ino {
-        self.nodes.push(Arc::new(node));
-        self.nodes.len() - 1
+        let ino = self.next_ino;
+        self.next_ino += 1;
+        self.nodes.push((ino, Arc::new(node)));
+        ino
+    }
+
+    /// Drops the nodes that no name leads to, whatever a crash leaves, and what still waits for a sync of them: nobody can ever see it.
+    fn forget_unreachable(&mut self) {
+        let mut seen: BTreeSet<Ino> = BTreeSet::new();
+        let mut stack = vec![ROOT];
+        while let Some(ino) = stack.pop() {
+            if !seen.insert(ino) {
+                continue;
+            }
+            if let NodeContent::Folder { cached, durable } = &self.node(ino).content {
+                stack.extend(cached.values().chain(durable.values()));
+                stack.extend(self.pending.iter().filter_map(|effect| match effect.change {
+                    Change::Link { folder, ino: child, .. } | Change::Move { folder, ino: child, .. } => {
+                        (folder == ino).then_some(child)
+                    }
+                    _ => None,
+                }));
+            }
+        }
+        if seen.len() < self.nodes.len() {
+            self.nodes.retain(|(ino, _)| seen.contains(ino));
+            self.pending.retain(|effect| seen.contains(&effect.change.owner()));
+        }
     }
 
     pub(super) fn entry(&self, folder: Ino, name: &str) -> Option<Ino> {
@@ -367,15 +408,23 @@ impl Image {
 
     fn sync(&mut self, owner: Ino) {
         let mut rest: Vec<Effect> = Vec::with_capacity(self.pending.len());
+        let (mut is_any_lost, mut is_name_gone) = (false, false);
         for effect in std::mem::take(&mut self.pending) {
             if effect.change.owner() == owner && !effect.is_lost {
-                rest.retain(|earlier| !effect.change.supersedes(&earlier.change));
+                if is_any_lost {
+                    rest.retain(|earlier| !effect.change.supersedes(&earlier.change));
+                }
+                is_name_gone |= matches!(effect.change, Change::Unlink { .. } | Change::Move { .. });
                 self.node_mut(owner).apply(&effect.change);
             } else {
+                is_any_lost |= effect.is_lost;
                 rest.push(effect);
             }
         }
         self.pending = rest;
+        if is_name_gone {
+            self.forget_unreachable();
+        }
     }
 
     pub(super) fn lose_file(&mut self, ino: Ino) {
@@ -444,7 +493,8 @@ impl Image {
     }
 
     pub(super) fn after_crash(&self, kept: &[bool]) -> Self {
-        let mut image = Self { nodes: self.nodes.clone(), pending: Vec::new() };
+        let mut image =
+            Self { pending: Vec::new(), nodes: self.nodes.clone(), nowhere: Arc::clone(&self.nowhere), ..*self };
         for (effect, _) in self.pending.iter().zip(kept).filter(|(_, kept)| **kept) {
             image.node_mut(effect.change.owner()).apply(&effect.change);
         }
@@ -453,6 +503,7 @@ impl Image {
         for ino in touched {
             image.node_mut(ino).settle();
         }
+        image.forget_unreachable();
         image
     }
 

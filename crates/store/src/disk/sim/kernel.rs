@@ -1,7 +1,6 @@
 //! What the simulated kernel answers: one numbered operation after another, each with its fault.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -94,7 +93,7 @@ impl SimDisk {
             return Err(Errno::NOSPC);
         }
         node.file_system = self.image.node(folder).file_system;
-        Ok(Arc::make_mut(&mut self.image).link_new(folder, name, node))
+        Ok(self.image_mut().link_new(folder, name, node))
     }
 
     fn open_file(&self, file: &SimFile) -> Result<Ino> {
@@ -178,7 +177,7 @@ impl Disk for SimDisk {
             NodeContent::Folder { .. } => return Err(Errno::NOTEMPTY),
             _ => return Err(Errno::NOTDIR),
         }
-        Arc::make_mut(&mut self.image).unlink(folder, name);
+        self.image_mut().unlink(folder, name);
         go.answer(())
     }
 
@@ -211,7 +210,7 @@ impl Disk for SimDisk {
         let wanted = if matches!(go, Go::Half(_)) { bytes.len() / 2 } else { bytes.len() };
         let room = self.image.node(ino).room_for(file.position, self.free_bytes());
         let part = bytes.get(..wanted.min(room)).unwrap_or(bytes);
-        Arc::make_mut(&mut self.image).write(ino, file.position, part);
+        self.image_mut().write(ino, file.position, part);
         file.position = file.position.saturating_add(part.len());
         if part.len() < wanted { Err(Errno::NOSPC) } else { go.answer(()) }
     }
@@ -222,7 +221,7 @@ impl Disk for SimDisk {
         if self.is_read_only {
             return Err(Errno::ROFS);
         }
-        Arc::make_mut(&mut self.image).set_size(ino, usize::try_from(size_bytes).map_err(|_| Errno::FBIG)?);
+        self.image_mut().set_size(ino, usize::try_from(size_bytes).map_err(|_| Errno::FBIG)?);
         go.answer(())
     }
 
@@ -235,10 +234,10 @@ impl Disk for SimDisk {
         let room = self.image.node(ino).room_for(0, self.free_bytes());
         if (room as u64) < size_bytes {
             // As ext4 does: what it got stays taken until the file goes.
-            Arc::make_mut(&mut self.image).node_mut(ino).reserved_bytes = room as u64;
+            self.image_mut().node_mut(ino).reserved_bytes = room as u64;
             return Err(Errno::NOSPC);
         }
-        let node = Arc::make_mut(&mut self.image).node_mut(ino);
+        let node = self.image_mut().node_mut(ino);
         node.reserved_bytes = node.reserved_bytes.max(size_bytes);
         go.answer(())
     }
@@ -254,7 +253,7 @@ impl Disk for SimDisk {
             (attr.user, attr.group) = owner;
         }
         attr.mode = attributes.mode;
-        Arc::make_mut(&mut self.image).set_attr(ino, attr);
+        self.image_mut().set_attr(ino, attr);
         go.answer(())
     }
 
@@ -265,7 +264,7 @@ impl Disk for SimDisk {
         match begun {
             Ok(go) => {
                 if !self.mutants.contains(&Mutant::NoFileSync) {
-                    Arc::make_mut(&mut self.image).sync_file(ino);
+                    self.image_mut().sync_file(ino);
                 }
                 let answer = go.answer(());
                 file.is_condemned = answer.is_err();
@@ -273,7 +272,7 @@ impl Disk for SimDisk {
             }
             Err(errno) => {
                 if !self.is_down {
-                    Arc::make_mut(&mut self.image).lose_file(ino);
+                    self.image_mut().lose_file(ino);
                 }
                 file.is_condemned = true;
                 Err(errno)
@@ -297,9 +296,10 @@ impl Disk for SimDisk {
         if self.image.node(moved).is_bound || replaced.is_some_and(|ino| self.image.node(ino).is_bound) {
             return Err(Errno::BUSY);
         }
-        let image = Arc::make_mut(&mut self.image);
+        let is_in_place = self.mutants.contains(&Mutant::RenameInPlace);
+        let image = self.image_mut();
         match replaced {
-            Some(target) if self.mutants.contains(&Mutant::RenameInPlace) => {
+            Some(target) if is_in_place => {
                 let content = image.node(moved).cached_file().unwrap_or_default().to_vec();
                 image.set_size(target, 0);
                 image.write(target, 0, &content);
@@ -320,7 +320,7 @@ impl Disk for SimDisk {
         if node.is_folder() {
             return Err(Errno::ISDIR);
         }
-        Arc::make_mut(&mut self.image).unlink(folder, name);
+        self.image_mut().unlink(folder, name);
         go.answer(())
     }
 
@@ -331,16 +331,16 @@ impl Disk for SimDisk {
         match begun {
             Ok(go) => {
                 if self.mutants.contains(&Mutant::RenameInPlace) {
-                    Arc::make_mut(&mut self.image).sync_every_file();
+                    self.image_mut().sync_every_file();
                 }
                 if !self.mutants.contains(&Mutant::NoFolderSync) {
-                    Arc::make_mut(&mut self.image).sync_folder(folder);
+                    self.image_mut().sync_folder(folder);
                 }
                 go.answer(())
             }
             Err(errno) => {
                 if !self.is_down {
-                    Arc::make_mut(&mut self.image).lose_folder(folder);
+                    self.image_mut().lose_folder(folder);
                 }
                 Err(errno)
             }
@@ -380,6 +380,15 @@ impl Disk for SimDisk {
 
     fn label(&mut self, at: &SimFolder, name: &str) -> Result<Option<Vec<u8>>> {
         self.entry(at, name).map(|_| None)
+    }
+
+    fn make_link(&mut self, at: &SimFolder, name: &str, target: &Path) -> Result<()> {
+        let go = self.begin(Operation::Create, name)?;
+        // Where a short link points lies in its inode, which the journal writes with its name.
+        let mut node = Node::file(0o777, self.user, 0);
+        node.content = NodeContent::Link(target.to_owned());
+        self.link_new(at, name, node)?;
+        go.answer(())
     }
 
     fn read_link(&mut self, at: &SimFolder, name: &str) -> Result<PathBuf> {
