@@ -327,16 +327,38 @@ impl Disk for RealDisk {
 /// Does the overlay with this device number drop its syncs? Its mount options say so.
 fn is_volatile(device: u64) -> bool {
     let id = format!("{}:{}", fs::major(device), fs::minor(device));
-    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|table| {
-        table.lines().any(|line| {
-            line.split(' ').nth(2) == Some(&id)
-                && line.rsplit(' ').next().is_some_and(|options| options.split(',').any(|o| o == "volatile"))
-        })
+    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|table| names_volatile(&table, &id))
+}
+
+/// Does this table of mounts name the device as volatile? Kernels since 6.18 spell it `fsync=volatile`, whatever was given to `mount`.
+fn names_volatile(table: &str, device: &str) -> bool {
+    table.lines().any(|line| {
+        line.split(' ').nth(2) == Some(device)
+            && line
+                .rsplit(' ')
+                .next()
+                .is_some_and(|options| options.split(',').any(|o| matches!(o, "volatile" | "fsync=volatile")))
     })
 }
 
 impl AsFd for RealFolder {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_volatile;
+
+    #[test]
+    fn an_overlay_that_drops_its_syncs_is_known_as_old_and_new_kernels_spell_it() {
+        let line =
+            |options: &str| format!("66 63 0:40 / /m rw,relatime - overlay o rw,lowerdir=l,upperdir=u,{options}\n");
+        assert!(names_volatile(&line("workdir=w,volatile"), "0:40"));
+        assert!(names_volatile(&line("workdir=w,uuid=on,fsync=volatile"), "0:40"));
+        assert!(!names_volatile(&line("workdir=w,uuid=on,fsync=auto"), "0:40"));
+        assert!(!names_volatile(&line("workdir=volatile"), "0:40"));
+        assert!(!names_volatile(&line("workdir=w,volatile"), "0:4"));
     }
 }
