@@ -1,2 +1,5 @@
-//! Placeholder, replaced by its owner's first commit.
+//! Crashes and refused calls on a simulated disk, exhaustively; and write orders of others, and ours with one mistake, which have to fail there.
 #![forbid(unsafe_code)]
+
+pub mod material;
+pub mod order;
