@@ -1,6 +1,7 @@
 //! What can be typed. The structs here are the command line as it is; what it means is made of it in `commands`.
 
 mod controller;
+mod extend;
 mod fleet;
 mod router;
 
@@ -13,6 +14,7 @@ use crate::logging::{LogFormat, LogLevel};
 use crate::quickstart::QuickstartArgs;
 
 pub use controller::{Backup, ControllerCommand, Init, NewPassword, ResetPassword, Restore, Run as ControllerRun};
+pub use extend::Extend;
 pub use fleet::{
     Audit, Confirmed, Create, Events, Fleet, FleetCommand, List, Login, Pipeline, ReEnroll, Readmit, Rekey, Several,
     Show, TokenOutput,
@@ -85,6 +87,8 @@ pub enum Command {
     Status(Status),
     /// Rehearse a router's renewal and say what to mend; the same as `exuvia router doctor`.
     Doctor(Doctor),
+    /// Renew the identity files of any router of OpenZiti or ours, once, safely, and end.
+    Extend(Extend),
     /// Watch a controller and routers renew on this machine, under load and, if asked for, under faults.
     #[command(after_help = QUICKSTART)]
     Quickstart(QuickstartArgs),

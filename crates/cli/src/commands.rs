@@ -2,6 +2,7 @@
 
 pub mod controller;
 pub mod daemon;
+pub mod extend;
 pub mod fleet;
 pub mod router;
 pub mod tools;

@@ -47,6 +47,8 @@ pub enum Command {
     Status,
     /// Renew now.
     Renew,
+    /// Renew now, unless the last attempt was less than the minimum spacing ago.
+    RenewUnlessRecent,
     /// Enroll anew with this token.
     Enroll {
         /// The token's text.
@@ -61,6 +63,7 @@ impl std::fmt::Debug for Command {
         f.write_str(match self {
             Self::Status => "Status",
             Self::Renew => "Renew",
+            Self::RenewUnlessRecent => "RenewUnlessRecent",
             Self::Enroll { .. } => "Enroll",
         })
     }
@@ -94,6 +97,11 @@ pub enum Answer {
         phase: String,
         /// Or this does.
         blocked: Option<String>,
+    },
+    /// No renewal began: the last attempt was too short a time ago.
+    Deferred {
+        /// How long to wait.
+        wait_ms: u64,
     },
     /// It did not work.
     Failed {

@@ -370,7 +370,7 @@ async fn look_at_daemon(config: &RouterConfig, findings: &mut Findings) -> Optio
 }
 
 /// The daemon holds the lock, and a generation is never edited: its files can be read beside it.
-fn read_served(state: &Path, number: GenerationNumber) -> Option<Whole> {
+pub(crate) fn read_served(state: &Path, number: GenerationNumber) -> Option<Whole> {
     let folder = state.join("generations").join(number.to_string());
     let read = |name: &str| std::fs::read(folder.join(name)).ok();
     let keys = Keys { key: PrivatePem::new(read("key.pem")?), server_key: read("server.key").map(PrivatePem::new) };

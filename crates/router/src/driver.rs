@@ -140,6 +140,8 @@ pub struct Driver {
     /// The time for a first channel is over.
     is_late: bool,
     enrolling: Option<enrolling::Enrolling>,
+    /// How long the machine wants whoever asked last to wait.
+    deferral: Option<Duration>,
 }
 
 /// Which kind of barrier a step waits for: what its failure means differs.
@@ -176,6 +178,7 @@ impl Driver {
             last_proof_ms: None,
             is_late: false,
             enrolling: None,
+            deferral: None,
         }
     }
 

@@ -10,6 +10,7 @@
 //! | [`commit`] | what a barrier means on the disk |
 //! | [`control`] | one line per controller |
 //! | [`enroll`] | the first identity |
+//! | [`extend`] | one renewal of the configured files, for routers of OpenZiti |
 //! | [`paths`] | the configured paths: copies, and what others put there |
 //! | [`web`], [`metrics`], [`admin`], [`status`], [`events`], [`doctor`] | what operators see |
 
@@ -21,6 +22,7 @@ pub mod doctor;
 pub mod driver;
 pub mod enroll;
 pub mod events;
+pub mod extend;
 pub mod metrics;
 pub mod paths;
 pub mod run;

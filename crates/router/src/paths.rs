@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ::store::disk::RealDisk;
 use ::store::generation::{Generation, GenerationFiles};
 use ::store::identity::LeafFacts;
 use ::store::import::{Judgement, Situation, Verdict, Watch, decide};
@@ -108,6 +109,11 @@ impl ConfiguredPaths {
     /// What should lie there has changed, so the files are compared at the next look even if nobody touched them.
     pub fn look_again(&mut self) {
         self.seen = None;
+    }
+
+    /// Is exactly this generation there?
+    pub fn hold(&self, disk: &mut RealDisk, files: &GenerationFiles) -> bool {
+        self.projection.read(disk).digest() == Some(self.projection.digest(files))
     }
 
     /// Looks whether anything changed there, and mends or reports it.

@@ -296,6 +296,11 @@ impl Ready {
         self.admin.as_ref().map(|(_, path)| path.as_path())
     }
 
+    /// Where the loop is asked for something.
+    pub(crate) fn sender(&self) -> mpsc::Sender<crate::driver::Incoming> {
+        self.sender.clone()
+    }
+
     /// How things stand, as often as they change.
     pub fn status(&self) -> watch::Receiver<Arc<StatusView>> {
         self.sources.status.clone()

@@ -155,7 +155,9 @@ pub async fn renew(printer: Printer, args: &Renew) -> Result<(), Failure> {
                 .hint(format!("see `exuvia status {}`", args.config.path.display())));
         }
         Answer::Failed { error, hint } => return Err(Failure::because(Exit::Failed, error).hint(hint)),
-        Answer::Done | Answer::Status(_) => return Err(AdminError::Unexpected(None).into()),
+        Answer::Deferred { .. } | Answer::Done | Answer::Status(_) => {
+            return Err(AdminError::Unexpected(None).into());
+        }
     };
     if args.no_wait {
         return report_renewal(printer, args.json, RenewedLine { generation, is_proven: false, controller: None });

@@ -10,6 +10,7 @@ use net::connect::ConnectError;
 use net::http::HttpError;
 use router::admin::AdminError;
 use router::enroll::{EnrollError, EnrollFailure};
+use router::extend::ExtendError;
 use router::run::RunError;
 use store::StoreError;
 use store::register::RegisterError;
@@ -81,6 +82,20 @@ impl From<RunError> for Failure {
             RunError::Web(error) => of_listen(&error.source),
         };
         let hint = error.hint();
+        Self::new(exit, error).hint(hint)
+    }
+}
+
+impl From<ExtendError> for Failure {
+    fn from(error: ExtendError) -> Self {
+        let exit = match error {
+            ExtendError::Run(error) => return error.into(),
+            ExtendError::NotInFiles { .. } => Exit::Input,
+            ExtendError::Rehearsal(_) | ExtendError::NotCopied { .. } | ExtendError::Blocked { .. } => Exit::Storage,
+            ExtendError::NotProven { .. } => Exit::Unreachable,
+            ExtendError::Stopped => Exit::Failed,
+        };
+        let hint = error.hint().to_owned();
         Self::new(exit, error).hint(hint)
     }
 }

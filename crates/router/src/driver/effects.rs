@@ -156,6 +156,7 @@ impl Driver {
                     retry_in_ms: Some(u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX)),
                 });
             }
+            Event::AskDeferred { wait, .. } => self.deferral = Some(*wait),
             Event::Started(_)
             | Event::Connected { .. }
             | Event::Disconnected { .. }
@@ -168,7 +169,6 @@ impl Driver {
             | Event::Imported(_)
             | Event::Retired(_)
             | Event::Blocked(_)
-            | Event::AskDeferred { .. }
             | Event::Lapsed
             | Event::Storage(_) => {}
         }

@@ -256,21 +256,31 @@ impl Driver {
                 None
             }
             Command::Renew => {
-                let before = self.parts.renewal.manifest().last_number;
-                self.advance(Input::RenewAsked(Cause::Operator));
-                let after = self.parts.renewal.manifest().last_number;
-                let phase = self.parts.renewal.phase().name().to_string();
-                let answer = if after > before {
-                    Answer::Began { generation: after.0 }
-                } else {
-                    Answer::NotBegun { phase, blocked: self.blocked() }
-                };
-                let _ = reply.send(answer);
+                let _ = reply.send(self.renew(Cause::Operator));
+                None
+            }
+            Command::RenewUnlessRecent => {
+                let _ = reply.send(self.renew(Cause::StartFlag));
                 None
             }
             Command::Enroll { token, force } => {
                 self.enroll(token, force, reply);
                 None
+            }
+        }
+    }
+
+    fn renew(&mut self, cause: Cause) -> Answer {
+        let before = self.parts.renewal.manifest().last_number;
+        self.deferral = None;
+        self.advance(Input::RenewAsked(cause));
+        let after = self.parts.renewal.manifest().last_number;
+        let wait = self.deferral.filter(|wait| !wait.is_zero());
+        match (after > before, wait) {
+            (true, _) => Answer::Began { generation: after.0 },
+            (false, Some(wait)) => Answer::Deferred { wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) },
+            (false, None) => {
+                Answer::NotBegun { phase: self.parts.renewal.phase().name().to_string(), blocked: self.blocked() }
             }
         }
     }

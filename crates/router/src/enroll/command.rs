@@ -122,7 +122,7 @@ async fn hand_over(
     let mut client = admin::Client::connect(&paths).await?;
     match client.enroll(jwt, force).await? {
         Answer::Failed { error, hint } => Err(EnrollFailure::ByDaemon { error, hint }),
-        Answer::Done | Answer::Status(_) | Answer::Began { .. } | Answer::NotBegun { .. } => {
+        Answer::Done | Answer::Status(_) | Answer::Began { .. } | Answer::NotBegun { .. } | Answer::Deferred { .. } => {
             Ok(Enrolled { router, generation: None, state_folder, warnings: Vec::new() })
         }
     }
