@@ -213,9 +213,18 @@ impl Driver {
             }
             self.show();
         }
+        self.save();
         self.tell(EventKind::ShuttingDown {});
         self.parts.lines.close(FAREWELL).await;
         self.parts.custody.close();
+    }
+
+    /// What was admitted and copied is written down before the end, so that the next start need not find it out again.
+    fn save(&mut self) {
+        let renewal = &self.parts.renewal;
+        if renewal.has_unsaved() && renewal.wake_in(clock::now()).is_zero() {
+            self.advance(Input::Tick);
+        }
     }
 
     fn tell_late(&mut self) {

@@ -9,22 +9,22 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::GenerationNumber;
 use net::stop::{Stop, StopSignal};
 use store::disk::RealDisk;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admin::{Answer, Ask, Command};
 use crate::config::{IdentitySource, Projection, Rekey, RouterConfig};
 use crate::doctor::read_served;
 use crate::driver::Incoming;
-use crate::events::{EventKind, EventLine};
 use crate::paths::ConfiguredPaths;
 use crate::run::{self, RunError};
-use crate::status::StatusView;
+use crate::status::{AttemptOutcome, ControllerView, StatusView};
 
 /// How often the configured files are compared while something is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -150,7 +150,7 @@ pub async fn extend(mut config: RouterConfig, wish: &Wish, stopped: StopSignal) 
     if let Some(trouble) = tokio::task::block_in_place(|| irreplaceable(&config)) {
         return Err(ExtendError::Rehearsal(trouble));
     }
-    let mut errand = Errand { wish, config: &config, renewed: None, asked: None, again_at: None, trouble: None };
+    let mut errand = Errand { wish, config: &config, newest: None, asked: None, again_at: None, trouble: None };
     match tokio::task::block_in_place(|| run::status_from_disk(&config)) {
         Ok(status) if errand.has_nothing_to_do(&status) => {
             return Ok(Extended::NotDue { renew_at_ms: status.renew_at_ms });
@@ -167,9 +167,9 @@ pub async fn extend(mut config: RouterConfig, wish: &Wish, stopped: StopSignal) 
         // Waiting for the lock took all the time that there was.
         Err(_) => return Err(errand.too_late()),
     };
-    let (mut events, mut status, sender) = (ready.events().listen(), ready.status(), ready.sender());
+    let (mut status, sender) = (ready.status(), ready.sender());
     let serving = tokio::spawn(ready.serve(own));
-    let outcome = errand.go(until, &mut events, &mut status, &sender, &stopped).await;
+    let outcome = errand.go(until, &mut status, &sender, &stopped).await;
     stop.stop();
     relay.abort();
     // The end of the loop closes the channels and gives the lock back.
@@ -188,7 +188,8 @@ fn relay(mut outer: StopSignal, stop: Stop) -> tokio::task::JoinHandle<()> {
 struct Errand<'a> {
     wish: &'a Wish,
     config: &'a RouterConfig,
-    renewed: Option<(u64, String)>,
+    /// The generation that was proven in this run.
+    newest: Option<u64>,
     /// The generation of the attempt that we asked for last.
     asked: Option<u64>,
     /// It failed, and the next one may begin then.
@@ -213,13 +214,13 @@ impl Errand<'_> {
     async fn go(
         &mut self,
         until: Instant,
-        events: &mut broadcast::Receiver<std::sync::Arc<EventLine>>,
-        status: &mut tokio::sync::watch::Receiver<std::sync::Arc<StatusView>>,
+        status: &mut watch::Receiver<Arc<StatusView>>,
         sender: &mpsc::Sender<Incoming>,
         stopped: &StopSignal,
     ) -> Result<Extended, ExtendError> {
         loop {
             let now = status.borrow_and_update().clone();
+            self.learn(&now);
             if let Some(done) = self.next(&now, sender).await? {
                 return Ok(done);
             }
@@ -229,16 +230,29 @@ impl Errand<'_> {
             if Instant::now() >= until {
                 return Err(self.too_late());
             }
-            match timeout(LOOK_EVERY, events.recv()).await {
-                Ok(Ok(line)) => self.hear(&line.what),
-                Ok(Err(broadcast::error::RecvError::Closed)) => return Err(ExtendError::Stopped),
-                Ok(Err(broadcast::error::RecvError::Lagged(_))) | Err(_) => {}
+            if let Ok(Err(_)) = timeout(LOOK_EVERY, status.changed()).await {
+                return Err(ExtendError::Stopped);
             }
-            let troubles = status.borrow();
-            let trouble = troubles.controllers.iter().find_map(|controller| {
-                controller.trouble.as_ref().map(|trouble| format!("{}: {trouble}", controller.name))
-            });
-            self.trouble = trouble.or_else(|| self.trouble.take());
+        }
+    }
+
+    /// Takes from one picture what belongs together.
+    fn learn(&mut self, now: &StatusView) {
+        if now.renewals > 0 {
+            self.newest = Some(now.generation);
+        }
+        if let Some(AttemptOutcome { generation, failure: Some(failure), retry_in_ms, .. }) = &now.last_attempt
+            && self.asked.is_some_and(|asked| *generation >= asked)
+            && self.again_at.is_none()
+        {
+            self.trouble = Some(format!("generation {generation}: {failure}"));
+            self.again_at = Some(Instant::now() + Duration::from_millis(retry_in_ms.unwrap_or(0)));
+        }
+        let of_controllers = now.controllers.iter().find_map(|controller| {
+            controller.trouble.as_ref().map(|trouble| format!("{}: {trouble}", controller.name))
+        });
+        if of_controllers.is_some() {
+            self.trouble = of_controllers;
         }
     }
 
@@ -248,20 +262,21 @@ impl Errand<'_> {
         now: &StatusView,
         sender: &mpsc::Sender<Incoming>,
     ) -> Result<Option<Extended>, ExtendError> {
-        // An earlier run's generation comes first: whether it is admitted decides what the files must hold.
+        // An earlier run's generation comes first: whether it is admitted decides what the files must hold. If it is, it is as good as
+        // another one.
         if now.next_generation.is_some() {
             return Ok(None);
         }
         let is_wanted = self.asked.is_some() || !self.wish.is_only_if_due || is_due(now);
         let may_ask = self.asked.is_none() || self.again_at.is_some_and(|at| at <= Instant::now());
-        if is_wanted && self.renewed.is_none() && may_ask {
-            return self.ask(now, sender).await;
+        if is_wanted && self.newest.is_none() {
+            return if may_ask { self.ask(now, sender).await } else { Ok(None) };
         }
-        if (is_wanted && self.renewed.is_none()) || !self.holds(now) {
+        if !self.holds(now) {
             return Ok(None);
         }
-        Ok(Some(match self.renewed.take() {
-            Some((generation, controller)) => Extended::Renewed { generation, controller },
+        Ok(Some(match self.newest {
+            Some(generation) => Extended::Renewed { generation, controller: admitting(now, generation) },
             None => Extended::Mended { generation: now.generation },
         }))
     }
@@ -294,22 +309,9 @@ impl Errand<'_> {
         Ok(None)
     }
 
-    fn hear(&mut self, what: &EventKind) {
-        match what {
-            EventKind::Promoted { generation, controller } => {
-                self.renewed = Some((*generation, controller.clone()));
-            }
-            EventKind::AttemptFailed { generation, failure, retry_in_ms } => {
-                self.trouble = Some(format!("generation {generation}: {failure}"));
-                self.again_at = Some(Instant::now() + Duration::from_millis(*retry_in_ms));
-            }
-            _ => {}
-        }
-    }
-
     fn too_late(&self) -> ExtendError {
-        match &self.renewed {
-            Some((generation, _)) => ExtendError::NotCopied { generation: *generation },
+        match self.newest {
+            Some(generation) => ExtendError::NotCopied { generation },
             None => ExtendError::NotProven {
                 within: self.wish.within,
                 trouble: self.trouble.clone().unwrap_or_else(|| "no answer".to_owned()),
@@ -337,6 +339,12 @@ fn irreplaceable(config: &RouterConfig) -> Option<String> {
         }
     }
     None
+}
+
+/// Who admits it, by name.
+fn admitting(status: &StatusView, generation: u64) -> String {
+    let admits = |controller: &&ControllerView| controller.admitted_generation == Some(generation);
+    status.controllers.iter().find(admits).map_or_else(String::new, |controller| controller.name.clone())
 }
 
 fn is_due(status: &StatusView) -> bool {

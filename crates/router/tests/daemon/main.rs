@@ -2,6 +2,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "the functions beside the tests fail a test this way")]
 
 mod controller;
+mod elsewhere;
 mod home;
 mod recovering;
 
