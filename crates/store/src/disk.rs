@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use real::RealDisk;
 pub use rustix::io::Errno;
-pub use sim::{CrashModel, Fault, Mutant, SimDisk, SyncCounts};
+pub use sim::{Aftermath, CrashModel, Fault, Mutant, PowerCut, SimDisk, Survivor, SyncCounts};
 use zeroize::Zeroizing;
 
 /// What a call on a disk answers.

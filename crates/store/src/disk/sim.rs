@@ -6,6 +6,7 @@
 
 mod effects;
 mod kernel;
+mod space;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use effects::CrashModel;
 use effects::{Image, Ino, Node, NodeContent, ROOT};
+pub use space::{Aftermath, PowerCut, Survivor};
 
 use super::{Errno, FileSystemKind, Operation};
 
@@ -79,6 +81,8 @@ pub struct SimDisk {
     syncs: SyncCounts,
     user: u32,
     journal: Option<Vec<(Operation, String)>>,
+    /// The disk before each operation.
+    history: Option<Vec<Arc<Image>>>,
 }
 
 /// An open folder of a [`SimDisk`].
@@ -129,6 +133,7 @@ impl SimDisk {
             syncs: SyncCounts::default(),
             user: 0,
             journal: None,
+            history: None,
         }
     }
 
@@ -196,11 +201,35 @@ impl SimDisk {
         self.image.node(self.find(path.as_ref())?).cached_file()
     }
 
+    /// Replaces a sector of a file by zeros, in the cache and on the medium. False if there is no such sector.
+    pub fn wipe(&mut self, path: impl AsRef<Path>, sector: usize) -> bool {
+        match self.find(path.as_ref()) {
+            Some(ino) => Arc::make_mut(&mut self.image).node_mut(ino).wipe(sector),
+            None => false,
+        }
+    }
+
     /// Flips one bit of a file, in the cache and on the medium. False if there is no such byte.
     pub fn rot(&mut self, path: impl AsRef<Path>, byte: usize) -> bool {
         match self.find(path.as_ref()) {
             Some(ino) => self.image_mut().node_mut(ino).rot(byte),
             None => false,
+        }
+    }
+
+    /// Visits every file that has a name: its name, its permission bits and its content, as a reader sees it now.
+    pub fn for_each_file(&self, mut visit: impl FnMut(&str, u32, &[u8])) {
+        let mut folders = vec![ROOT];
+        while let Some(folder) = folders.pop() {
+            let NodeContent::Folder { cached, .. } = &self.image.node(folder).content else { continue };
+            for (name, ino) in cached {
+                let node = self.image.node(*ino);
+                match &node.content {
+                    NodeContent::File { cached: content, .. } => visit(name, node.cached.mode, content),
+                    NodeContent::Folder { .. } => folders.push(*ino),
+                    NodeContent::Link(_) => {}
+                }
+            }
         }
     }
 
@@ -324,6 +353,24 @@ impl SimDisk {
         self.journal.as_deref().unwrap_or_default()
     }
 
+    /// Starts keeping the disk as it is before each operation, for [`SimDisk::before`].
+    pub fn keep_history(&mut self) {
+        self.history = Some(Vec::new());
+    }
+
+    /// The disk as it was before operation `number`, or as it is now after the last one. One run tells all crashes: whoever stops there has done
+    /// the same until then. `None` beyond that, or without [`SimDisk::keep_history`].
+    pub fn before(&self, number: u64) -> Option<Self> {
+        let history = self.history.as_ref()?;
+        let index = usize::try_from(number).ok()?;
+        let image = match history.get(index) {
+            Some(image) => image,
+            None if index == history.len() => &self.image,
+            None => return None,
+        };
+        Some(self.reborn(Arc::clone(image)))
+    }
+
     /// Number of effects that a crash might lose.
     pub fn pending(&self) -> usize {
         self.image.pending.len()
@@ -377,7 +424,10 @@ impl SimDisk {
             locked: BTreeSet::new(),
             syncs: SyncCounts::default(),
             journal: None,
-            ..self.clone()
+            history: None,
+            mutants: self.mutants.clone(),
+            held_elsewhere: self.held_elsewhere.clone(),
+            ..*self
         }
     }
 

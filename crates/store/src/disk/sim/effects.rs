@@ -100,6 +100,18 @@ impl Node {
         has_rotted
     }
 
+    pub(super) fn wipe(&mut self, sector: usize) -> bool {
+        let NodeContent::File { cached, durable, .. } = &mut self.content else { return false };
+        let mut is_there = false;
+        for content in [cached, durable] {
+            for byte in content.iter_mut().skip(sector * SECTOR_BYTES).take(SECTOR_BYTES) {
+                *byte = 0;
+                is_there = true;
+            }
+        }
+        is_there
+    }
+
     fn allocated_bytes(&self) -> u64 {
         let content = self.cached_file().map_or(0, |content| content.len() as u64);
         content.max(self.reserved_bytes).next_multiple_of(SECTOR_BYTES as u64)
@@ -112,7 +124,7 @@ impl Node {
     }
 
     /// What a reader finds after the power came back.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.cached = self.durable;
         match &mut self.content {
             NodeContent::File { cached, durable, durable_size } => {
@@ -125,7 +137,7 @@ impl Node {
         }
     }
 
-    fn apply(&mut self, change: &Change) {
+    pub(super) fn apply(&mut self, change: &Change) {
         match (change, &mut self.content) {
             (Change::Data { sector, bytes, .. }, NodeContent::File { durable, .. }) => {
                 let start = sector * SECTOR_BYTES;
@@ -170,14 +182,14 @@ pub(super) enum Change {
 
 impl Change {
     /// The node that has to be synced for it.
-    fn owner(&self) -> Ino {
+    pub(super) fn owner(&self) -> Ino {
         match self {
             Self::Data { ino, .. } | Self::Size { ino, .. } | Self::Attr { ino, .. } => *ino,
             Self::Link { folder, .. } | Self::Unlink { folder, .. } | Self::Move { folder, .. } => *folder,
         }
     }
 
-    fn names(&self) -> [Option<&Arc<str>>; 2] {
+    pub(super) fn names(&self) -> [Option<&Arc<str>>; 2] {
         match self {
             Self::Link { name, .. } | Self::Unlink { name, .. } => [Some(name), None],
             Self::Move { from, to, .. } => [Some(from), Some(to)],
@@ -185,7 +197,7 @@ impl Change {
         }
     }
 
-    fn is_journalled(&self) -> bool {
+    pub(super) fn is_journalled(&self) -> bool {
         !matches!(self, Self::Data { .. } | Self::Size { .. })
     }
 
@@ -206,7 +218,7 @@ impl Change {
 /// A change that waits for a sync.
 #[derive(Clone, Debug)]
 pub(super) struct Effect {
-    change: Change,
+    pub(super) change: Change,
     /// A sync of it failed: the medium may have it or not, and no later sync will write it.
     is_lost: bool,
 }
@@ -249,6 +261,22 @@ impl Image {
         Arc::make_mut(&mut self.nodes[at].1)
     }
 
+    pub(super) fn put_node(&mut self, ino: Ino, node: Arc<Node>) {
+        match self.place(ino) {
+            Ok(at) => self.nodes.iter_mut().skip(at).take(1).for_each(|(_, old)| *old = Arc::clone(&node)),
+            Err(at) => self.nodes.insert(at, (ino, node)),
+        }
+    }
+
+    /// Numbers of nodes are smaller than this.
+    pub(super) fn end(&self) -> Ino {
+        self.next_ino
+    }
+
+    pub(super) fn numbers(&self) -> Vec<Ino> {
+        self.nodes.iter().map(|(ino, _)| *ino).collect()
+    }
+
     fn push(&mut self, node: Node) -> Ino {
         let ino = self.next_ino;
         self.next_ino += 1;
@@ -257,7 +285,7 @@ impl Image {
     }
 
     /// Drops the nodes that no name leads to, whatever a crash leaves, and what still waits for a sync of them: nobody can ever see it.
-    fn forget_unreachable(&mut self) {
+    pub(super) fn forget_unreachable(&mut self) {
         let mut seen: BTreeSet<Ino> = BTreeSet::new();
         let mut stack = vec![ROOT];
         while let Some(ino) = stack.pop() {
@@ -535,10 +563,19 @@ pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     pub(super) fn flip(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    /// A number below `end`, or 0.
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end.max(1) as u64).unwrap_or(0)
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) & 1 == 1
+        z ^ (z >> 31)
     }
 }

@@ -1,6 +1,7 @@
 //! What the simulated kernel answers: one numbered operation after another, each with its fault.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -33,6 +34,9 @@ impl SimDisk {
         self.operations = number.saturating_add(1);
         if let Some(journal) = &mut self.journal {
             journal.push((operation, name.to_owned()));
+        }
+        if let Some(history) = &mut self.history {
+            history.push(Arc::clone(&self.image));
         }
         if self.is_down {
             return Err(Errno::IO);
