@@ -1,5 +1,6 @@
-//! `cargo xtask ci` is exactly what CI runs; each step can be run alone.
+//! `cargo xtask ci` is exactly what CI runs; each step can be run alone. `cargo xtask proof` takes arguments besides.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ struct Step {
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
 }
+
+/// Without `--package`: a choice of packages would choose features of their dependencies, and build those twice.
+const BUILD_RELEASE: &[&str] = &["build", "--locked", "--release", "--bins"];
 
 const STEPS: &[Step] = &[
     Step { name: "fmt", program: "cargo", arguments: &["fmt", "--all", "--", "--check"], environment: &[] },
@@ -29,6 +33,8 @@ const STEPS: &[Step] = &[
     },
     // The README's second command. The committed table, the OpenAPI document, the licences and the banned crates are tests.
     Step { name: "test", program: "cargo", arguments: &["test", "--locked"], environment: &[] },
+    // Everything that the next steps start, at once: both cores stay busy, and the features of the dependencies are the same for all.
+    Step { name: "release", program: "cargo", arguments: BUILD_RELEASE, environment: &[] },
     // The README's first command, for thirty seconds, and again while everything breaks.
     Step {
         name: "quickstart",
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     match arguments {
         [task] if task == "ci" => ci(),
+        [task, rest @ ..] if task == "proof" => proof(rest).map(drop),
         [task] => match STEPS.iter().find(|step| step.name == task) {
             Some(step) => perform(step).map(drop),
             None => bail!("no task `{task}`\n{}", usage()),
@@ -79,7 +86,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
 
 fn usage() -> String {
     let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
-    format!("hint: cargo xtask ci, or one of its steps: {}", names.join(", "))
+    format!("hint: cargo xtask ci, or one of its steps: {}, proof [--long] [--seed N] [--only ID,ID]", names.join(", "))
 }
 
 fn ci() -> anyhow::Result<()> {
@@ -87,11 +94,30 @@ fn ci() -> anyhow::Result<()> {
     for step in STEPS {
         took.push((step.name, perform(step)?));
     }
+    took.push(("proof", proof(&["--ci".to_string()])?));
     eprintln!("all steps passed:");
     for (name, time) in took {
         eprintln!("  {name:<20}{:>6} s", time.as_secs());
     }
     Ok(())
+}
+
+/// Builds the programs under test and the one that tests them, and runs the proof.
+fn proof(arguments: &[String]) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    perform(&Step { name: "proof", program: "cargo", arguments: BUILD_RELEASE, environment: &[] })?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let program = target.join("release/proof");
+    eprintln!("== proof: {} run {}", program.display(), arguments.join(" "));
+    let status = Command::new(&program)
+        .arg("run")
+        .args(arguments)
+        .status()
+        .with_context(|| format!("start `{}`", program.display()))?;
+    if !status.success() {
+        bail!("the proof does not hold");
+    }
+    Ok(began.elapsed())
 }
 
 fn perform(step: &Step) -> anyhow::Result<Duration> {
