@@ -13,11 +13,6 @@ use super::{Circumstances, Finding, KEPT, Outcome, Programs};
 use crate::layers;
 use crate::numbers::spoken;
 
-/// How long a layer may take. CI's share is a minute or two each; this is for one that hangs.
-const LIMIT: Duration = Duration::from_secs(6 * 60);
-/// The same at nightly length.
-const LONG_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
-
 /// Every process that a layer starts inherits this variable, so that none is left behind, whatever group or session it went to.
 const MARK: &str = "EXUVIA_PROOF_LAYER";
 
@@ -43,7 +38,8 @@ pub(crate) struct LayerOrder {
 
 /// `proof layer`: probes and runs one layer in this process, and writes down its evidence.
 pub(crate) fn layer(order: &LayerOrder) -> anyhow::Result<()> {
-    let Some(layer) = layers::all().into_iter().find(|layer| layer.id == order.id) else {
+    let mut known = layers::all().into_iter().chain(layers::rehearsed());
+    let Some(layer) = known.find(|layer| layer.id == order.id) else {
         bail!("no layer `{}`", order.id);
     };
     // A session of its own keeps the terminal's signals away, and a mount namespace of its own takes every mount with it when it goes.
@@ -121,7 +117,7 @@ fn watched(layer: &Layer, programs: &Programs, circumstances: &Circumstances) ->
         command.arg("--long");
     }
     let mut child = command.spawn().context("start the layer")?;
-    let status = wait(&mut child, if circumstances.is_long { LONG_LIMIT } else { LIMIT });
+    let status = wait(&mut child, programs.limit);
     let left = end_everything(&mark);
     if left > 0 {
         let _ = writeln!(errors, "proof: ended {left} processes that the layer had left behind");
