@@ -68,6 +68,8 @@ pub(crate) enum Knowledge {
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     pub(crate) knowledge: Knowledge,
+    /// The manifest that this process read or wrote last, whatever became of it on the disk.
+    pub(crate) last_known: Option<Manifest>,
     /// Prepared by this process.
     pub(crate) prepared: BTreeSet<GenerationNumber>,
     /// Staged and read back by this process.
@@ -139,6 +141,7 @@ impl<D: Disk> IdentityStore<D> {
         }
         let memory = Memory {
             knowledge: Knowledge::Unread,
+            last_known: None,
             prepared: BTreeSet::new(),
             staged: BTreeMap::new(),
             given_up: BTreeSet::new(),
@@ -218,14 +221,19 @@ impl<D: Disk> IdentityStore<D> {
                 Knowledge::Known { manifest, .. } => {
                     manifest.candidate(candidate.number).is_some_and(|known| known.digest == candidate.digest)
                 }
-                Knowledge::Lost { intact, .. } => intact.contains(&candidate.number),
+                // A process goes on with what it knew, whatever the disk shows of it now.
+                Knowledge::Lost { intact, .. } => {
+                    let known = self.memory.last_known.as_ref().and_then(|known| known.candidate(candidate.number));
+                    intact.contains(&candidate.number) || known.is_some_and(|known| known.digest == candidate.digest)
+                }
                 Knowledge::Unread | Knowledge::Absent | Knowledge::Newer(_) => false,
             };
             if !is_staged && !was_named {
                 return Err(Refusal::NotStaged(candidate.number));
             }
         }
-        if let Knowledge::Lost { intact, .. } = &self.memory.knowledge {
+        // Whoever knew the manifest before it was damaged knows what he leaves out.
+        if let (Knowledge::Lost { intact, .. }, None) = (&self.memory.knowledge, &self.memory.last_known) {
             let newest = intact.iter().rev().take(CANDIDATES_MAX.saturating_sub(self.memory.staged.len()));
             if let Some(left_out) = newest.copied().find(|number| manifest.candidate(*number).is_none()) {
                 return Err(Refusal::LeavesOut(left_out));
@@ -253,6 +261,7 @@ impl<D: Disk> IdentityStore<D> {
         if let Err(error) = at(self.disk.sync_folder(&state), Operation::SyncFolder, &self.path) {
             return Err(self.outcome_unknown(error));
         }
+        self.memory.last_known = Some(manifest.clone());
         self.memory.knowledge = Knowledge::Known { manifest: manifest.clone(), is_durable: true };
         Ok(())
     }

@@ -50,6 +50,62 @@ fn assert_everything_is_a_candidate(disk: SimDisk, expected: FileDamage) {
 }
 
 #[test]
+fn a_manifest_that_is_damaged_under_a_running_process_is_written_anew_without_what_it_had_retired() {
+    let (mut store, _) = opened();
+    let known = store.manifest().unwrap().clone();
+    assert_eq!(known.candidates.len(), 2);
+    let mut retired = known.clone();
+    retired.candidates.remove(0);
+    // Retired in memory, not written yet; the disk is read again because something else failed.
+    assert!(store.disk_mut().rot(state("manifest"), 40));
+    assert!(matches!(store.load(facts).unwrap(), Loaded::Damaged(_)));
+    store.commit(&retired).unwrap();
+    store.erase(&[number(1)]).unwrap();
+    let Loaded::Intact(found) = store.load(facts).unwrap() else { panic!("still damaged") };
+    assert_eq!(found.manifest.candidates, retired.candidates);
+}
+
+#[test]
+fn a_running_process_keeps_a_candidate_that_cannot_be_read_while_the_manifest_is_damaged() {
+    let (mut store, _) = opened();
+    let known = store.manifest().unwrap().clone();
+    assert!(store.disk_mut().rot(state("manifest"), 40));
+    assert!(store.disk_mut().rot(state("generations/0002/client.pem"), 3));
+    let Loaded::Damaged(found) = store.load(facts).unwrap() else { panic!("not damaged") };
+    assert_eq!(found.manifest.candidates.len(), 1);
+    store.commit(&known).unwrap();
+    assert!(store.disk_mut().rot(state("generations/0002/client.pem"), 3), "it can be read again");
+    let Loaded::Intact(found) = store.load(facts).unwrap() else { panic!("still damaged") };
+    assert_eq!(found.manifest.candidates, known.candidates);
+}
+
+#[test]
+fn one_failed_read_beside_a_lost_manifest_costs_no_generation() {
+    let (mut disk, _) = enrolled();
+    disk.remove(state("manifest"));
+    let reads = {
+        let mut disk = disk.clone();
+        disk.record();
+        let mut store = open(disk).unwrap();
+        store.load(facts).unwrap();
+        let journal = store.disk().recorded();
+        let is_of_a_generation = |name: &str| name.ends_with(".pem") || name == "digest";
+        let of_generations =
+            journal.iter().enumerate().filter(|(_, (what, name))| *what == Operation::Read && is_of_a_generation(name));
+        of_generations.map(|(at, _)| at as u64).collect::<Vec<_>>()
+    };
+    assert!(reads.len() >= 8, "{reads:?}");
+    for at in reads {
+        let mut disk = disk.clone();
+        disk.fail(at, Fault::Refuse(Errno::IO));
+        let mut store = open(disk).unwrap();
+        let loaded = store.load(facts).unwrap();
+        let found: Vec<u64> = loaded.manifest().unwrap().candidates.iter().map(|c| c.number.0).collect();
+        assert_eq!(found, [1, 2], "read {at} failed once");
+    }
+}
+
+#[test]
 fn a_missing_manifest_beside_generations_is_damage() {
     let (mut disk, _) = enrolled();
     disk.remove(state("manifest"));

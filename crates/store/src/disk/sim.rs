@@ -82,7 +82,7 @@ pub struct SimDisk {
     user: u32,
     journal: Option<Vec<(Operation, String)>>,
     /// The disk before each operation.
-    history: Option<Vec<Arc<Image>>>,
+    history: Option<Vec<(u64, Arc<Image>)>>,
 }
 
 /// An open folder of a [`SimDisk`].
@@ -364,11 +364,21 @@ impl SimDisk {
         let history = self.history.as_ref()?;
         let index = usize::try_from(number).ok()?;
         let image = match history.get(index) {
-            Some(image) => image,
+            Some((_, image)) => image,
             None if index == history.len() => &self.image,
             None => return None,
         };
         Some(self.reborn(Arc::clone(image)))
+    }
+
+    /// The [revision](Self::revision) that the disk had before operation `number`; `None` where [`SimDisk::before`] is.
+    pub fn revision_before(&self, number: u64) -> Option<u64> {
+        let history = self.history.as_ref()?;
+        let index = usize::try_from(number).ok()?;
+        match history.get(index) {
+            Some((revision, _)) => Some(*revision),
+            None => (index == history.len()).then_some(self.revision),
+        }
     }
 
     /// Number of effects that a crash might lose.

@@ -11,6 +11,9 @@ use crate::error::StoreError;
 use crate::format::{self, FileDamage, MANIFEST_MAX_BYTES};
 use crate::generation::{Damage, Generation, GenerationFiles, Keys};
 
+/// How often a generation is read before it counts as unreadable, where the manifest is lost.
+const READ_TRIES: u32 = 3;
+
 /// What `pki` reads from a generation's certificates when the manifest that held it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeafFacts {
@@ -206,6 +209,7 @@ impl<D: Disk> IdentityStore<D> {
             }
             _ => None,
         };
+        self.memory.last_known = Some(manifest.clone());
         self.memory.knowledge = Knowledge::Known { manifest: manifest.clone(), is_durable: false };
         if damage.is_empty() {
             return Loaded::Intact(Intact { manifest, generations, prepared });
@@ -229,7 +233,7 @@ impl<D: Disk> IdentityStore<D> {
         let mut damage = vec![Damage { path: self.path.join(MANIFEST), found }];
         let mut found_whole = Vec::new();
         for number in numbers.iter().rev() {
-            match self.read_generation(*number) {
+            match self.read_patiently(*number) {
                 Ok(generation) => match facts(*number, &generation.files) {
                     Some(leaves) if found_whole.len() < CANDIDATES_MAX => found_whole.push((generation, leaves)),
                     Some(_) => {}
@@ -254,6 +258,18 @@ impl<D: Disk> IdentityStore<D> {
         let intact: BTreeSet<_> = generations.iter().map(|generation| generation.number).collect();
         self.memory.knowledge = Knowledge::Lost { intact, last_number, is_present: found != FileDamage::Missing };
         Loaded::Damaged(Damaged { found: ManifestFound::Lost(found), manifest, generations, prepared: None, damage })
+    }
+
+    /// Without a manifest nothing names a generation that cannot be read, so one failed read must not be the end of it.
+    fn read_patiently(&mut self, number: GenerationNumber) -> Result<Generation, Damage> {
+        let mut read = self.read_generation(number);
+        for _ in 1..READ_TRIES {
+            if !matches!(&read, Err(damage) if matches!(damage.found, FileDamage::Unreadable(_))) {
+                break;
+            }
+            read = self.read_generation(number);
+        }
+        read
     }
 
     /// Numbers of the folders in `generations`, ascending.

@@ -36,7 +36,7 @@ impl SimDisk {
             journal.push((operation, name.to_owned()));
         }
         if let Some(history) = &mut self.history {
-            history.push(Arc::clone(&self.image));
+            history.push((self.revision, Arc::clone(&self.image)));
         }
         if self.is_down {
             return Err(Errno::IO);
