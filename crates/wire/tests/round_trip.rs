@@ -360,3 +360,13 @@ proptest! {
         prop_assert_eq!(Outcome::from_frame(&reply), Ok(outcome));
     }
 }
+
+/// Found by fuzzing: the header is there, and nothing is in it.
+#[test]
+fn an_empty_legacy_mask_is_none_so_an_answer_with_one_is_the_same_when_it_is_sent_on() {
+    let mut frame = HelloAnswer::Accepted(Box::default()).to_frame();
+    frame.headers.insert(wire::header::LEGACY_CAPABILITIES, Bytes::new());
+    let answer = HelloAnswer::from_frame(&frame).unwrap();
+    assert!(matches!(&answer, HelloAnswer::Accepted(accepted) if !accepted.has_legacy_mask));
+    assert_eq!(HelloAnswer::from_frame(&answer.to_frame()), Ok(answer));
+}

@@ -196,17 +196,19 @@ impl AcceptedHello {
     fn take(mut rest: Headers) -> Result<Self, HelloError> {
         rest.remove(header::REPLY_FOR);
         rest.remove(header::RESULT_SUCCESS);
-        let has_legacy_mask = rest.contains(header::LEGACY_CAPABILITIES);
+        let legacy_value = rest.contains(header::LEGACY_CAPABILITIES);
         let legacy = take_capabilities(&mut rest, header::LEGACY_CAPABILITIES);
         let capabilities = take_capabilities(&mut rest, header::CAPABILITIES);
+        let capabilities = if capabilities.is_empty() { legacy } else { capabilities };
         let version = rest.remove(header::HELLO_VERSION).map(|value| parse_version(&value)).transpose()?;
         Ok(Self {
             connection_id: take_text(&mut rest, header::CONNECTION_ID, "connection id")?,
             secret: rest.remove(header::GROUP_SECRET),
             id: take_text(&mut rest, header::ID, "listener's id")?,
             version,
-            capabilities: if capabilities.is_empty() { legacy } else { capabilities },
-            has_legacy_mask,
+            // Without a mask there is nothing to repeat: header 12 alone, and empty, is no mask.
+            has_legacy_mask: legacy_value && !capabilities.is_empty(),
+            capabilities,
             underlay_type: take_text(&mut rest, header::TYPE, "underlay type")?,
             is_grouped: take_bool(&mut rest, header::IS_GROUPED),
             cluster: ClusterPlace::take(&mut rest)?,

@@ -1,0 +1,38 @@
+//! Takes the inputs of a folder over into a target's corpus: the smallest first, within the corpus' bounds, and no private key.
+
+use std::fs;
+use std::io;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+/// As `tests/corpus.rs` demands.
+const FILES_MAX: usize = 200;
+const BYTES_MAX: usize = 300 * 1024;
+/// A single input that takes more of the corpus than this is not kept.
+const INPUT_MAX: usize = 16 * 1024;
+
+fn main() -> io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(from), Some(target)) = (arguments.next(), arguments.next()) else {
+        return Err(io::Error::other("usage: keep FOLDER TARGET"));
+    };
+    let kept = hostile::corpus(&target)?;
+    let (mut files, mut bytes) = (kept.len(), kept.iter().map(|(_, data)| data.len()).sum::<usize>());
+    let mut inputs: Vec<Vec<u8>> =
+        fs::read_dir(from)?.map(|entry| fs::read(entry?.path())).collect::<io::Result<_>>()?;
+    inputs.sort_by_key(Vec::len);
+    for input in inputs {
+        let is_known = kept.iter().any(|(_, data)| *data == input);
+        if is_known || input.len() > INPUT_MAX || pki::PrivateKey::from_pem(&input).is_ok() {
+            continue;
+        }
+        if files + 1 > FILES_MAX || bytes + input.len() > BYTES_MAX {
+            break;
+        }
+        let name: String = digest(&SHA256, &input).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        fs::write(hostile::corpus_folder(&target).join(name), &input)?;
+        (files, bytes) = (files + 1, bytes + input.len());
+    }
+    println!("{target}: {files} files, {bytes} bytes");
+    Ok(())
+}
