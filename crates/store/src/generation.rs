@@ -148,9 +148,7 @@ impl<D: Disk> IdentityStore<D> {
         for pem in [Some(&keys.key), keys.server_key.as_ref()].into_iter().flatten() {
             check_length(pem.as_bytes())?;
         }
-        if matches!(self.memory.knowledge, Knowledge::Absent) {
-            self.make_first_manifest()?;
-        }
+        self.make_first_manifest()?;
         let generations = self.ensure_generations()?;
         let name = number.to_string();
         let path = self.generation_path(number);

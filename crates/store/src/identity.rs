@@ -304,8 +304,14 @@ impl<D: Disk> IdentityStore<D> {
         }
     }
 
-    /// An empty manifest before the first generation: from now on "no manifest" beside generations is damage.
+    /// An empty manifest before the first generation: from now on "no manifest" beside generations is damage. Where one was only read, an earlier
+    /// process may have died before its name, and that of the folder of generations, were durable: they are made so.
     pub(crate) fn make_first_manifest(&mut self) -> Result<(), StoreError> {
+        let manifest = match &self.memory.knowledge {
+            Knowledge::Absent => Manifest::default(),
+            Knowledge::Known { manifest, is_durable: false } if manifest.candidates.is_empty() => manifest.clone(),
+            _ => return Ok(()),
+        };
         let state = self.state_folder()?;
         // Made by an earlier process perhaps, which died before it could sync them.
         place::sync_parents(&mut self.disk, &self.path)?;
@@ -314,7 +320,7 @@ impl<D: Disk> IdentityStore<D> {
             Ok(()) | Err(Errno::EXIST) => {}
             answer => at(answer, Operation::MakeFolder, &self.path.join(GENERATIONS))?,
         }
-        self.replace_manifest(&Manifest::default())
+        self.replace_manifest(&manifest)
     }
 
     /// Before something is done because of a manifest that was only read: writes it once more, since it may be in the cache alone. A process

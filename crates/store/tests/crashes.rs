@@ -148,6 +148,29 @@ fn nothing_is_swept_because_of_a_manifest_that_is_only_in_the_cache() {
     }
 }
 
+/// kill -9 between the first manifest's rename and its sync: the next process reads it from the cache and makes generation 1. A power cut may
+/// then keep that and lose the manifest, which must not look like damage: enrollment would wait for a person.
+#[test]
+fn an_enrollment_killed_at_its_first_manifest_and_then_cut_off_leaves_no_damage() {
+    let empty = SimDisk::with_folder("/etc/ziti");
+    for first in 0.. {
+        let Some((killed, shown)) = cut_at(&empty, &Shown::default(), first, first_enrollment) else { break };
+        for second in 0.. {
+            let Some((cut, shown)) = cut_at(&killed.after_kill(), &shown, second, enroll_next) else { break };
+            cut.for_each_crash(CrashModel::Weakest, 64, |crashed| {
+                check_found(crashed, &shown, false)
+                    .unwrap_or_else(|claim| panic!("killed before {first}, power cut before {second}: {claim}"));
+            });
+        }
+    }
+}
+
+fn enroll_next(store: &mut IdentityStore<SimDisk>, shown: &mut Shown) -> Result<(), store::StoreError> {
+    let next = store.next_number().0;
+    shown.requested = None;
+    renew(store, shown, next, &[])
+}
+
 #[test]
 fn a_renewal_costs_at_most_fourteen_syncs() {
     let (disk, mut shown) = enrolled();
