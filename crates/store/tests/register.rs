@@ -10,5 +10,7 @@ mod crash;
 mod entries;
 #[path = "register/files.rs"]
 mod files;
+#[path = "register/processes.rs"]
+mod processes;
 #[path = "register/steps.rs"]
 mod steps;

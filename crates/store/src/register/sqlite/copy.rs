@@ -205,8 +205,9 @@ fn set_aside(path: &Path, at: UnixTime) -> Result<Option<PathBuf>> {
         let (from, to) = (beside(path, suffix), beside(&aside, suffix));
         if exists(&from)? {
             std::fs::rename(&from, &to).map_err(|error| RegisterError::file("set aside", &from, &error))?;
+            // In this order on the disk too: a register that a power cut left without its log would lack what came last.
+            sync_folder_of(path)?;
         }
     }
-    sync_folder_of(path)?;
     Ok(Some(aside))
 }
