@@ -3,6 +3,7 @@
 //! `yaml_serde` tells a position only with an error. So nodes are numbered in the order of reading ([`Place`]), and a node is located by
 //! reading the text once more and failing on purpose at its number: exact for block and flow style, quotes, anchors and aliases.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -280,6 +281,8 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
         self.pass()?;
         let mut entries: Vec<Entry> = Vec::new();
         let mut merged: Vec<Entry> = Vec::new();
+        // Looking a key up among thousands, again for each, would take minutes: the text is read once more for every problem shown.
+        let mut known: BTreeMap<String, Place> = BTreeMap::new();
         while let Some(key) = pairs.next_key_seed(NodeSeed { walk: self.walk, is_key: true })? {
             let key_place = key.place;
             let value = pairs.next_value_seed(NodeSeed { walk: self.walk, is_key: false })?;
@@ -311,16 +314,18 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
                         ));
                     }
                 }
-            } else if let Some(first) = entries.iter().find(|entry| entry.key == name) {
+            } else if let Some(first) = known.get(&name) {
                 let message = format!("the key {} is there twice", crate::quote(&name));
                 let found = Found::error(Some(key_place), name, message, Some("keep one of the two"));
-                self.walk.found.push(found.beside(first.key_place, "first here"));
+                self.walk.found.push(found.beside(*first, "first here"));
             } else {
+                known.insert(name.clone(), key_place);
                 entries.push(Entry { key: name, key_place, value });
             }
         }
         for entry in merged {
-            if !entries.iter().any(|own| own.key == entry.key) {
+            if !known.contains_key(&entry.key) {
+                known.insert(entry.key.clone(), entry.key_place);
                 entries.push(entry);
             }
         }
