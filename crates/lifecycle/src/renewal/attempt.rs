@@ -5,12 +5,16 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    Attempt, Barrier, Blocked, Cause, Effect, Event, Failure, Issued, Phase, Proof, Renewal, RouterStep, Storage,
-    StorageTrouble, instant_in,
+    Attempt, Barrier, Blocked, Cause, Contact, Effect, Event, Failure, Issued, Link, Phase, Proof, Renewal, RouterStep,
+    Storage, StorageTrouble, instant_in,
 };
-use crate::facts::{GenerationNumber, Leaf, Now, UnixTime};
+use crate::facts::{ControllerId, GenerationNumber, Leaf, Now, UnixTime};
 use crate::manifest::{AttemptRecord, Origin};
+use crate::policy::mix;
 use crate::step::Step;
+
+/// Without groups, every third request in a row that is not answered has the channel replaced: it may show a leaf that is not admitted any more.
+const REPLACE_AFTER: u32 = 3;
 
 impl Renewal {
     /// When the live generation's renewal is due by our own rule, or earlier if a controller's window says so.
@@ -144,9 +148,32 @@ impl Renewal {
     /// do so now.
     fn prove_again(&mut self, now: Now) -> Option<RouterStep> {
         let live = self.live();
-        let next = self.manifest.candidates.last().map(|newest| newest.number).filter(|newest| *newest > live)?;
+        let newest = self.manifest.candidates.last().map(|newest| newest.number).filter(|newest| *newest > live);
+        let Some(next) = newest else { return self.be_admitted_again(now) };
         self.phase = Phase::Proving { live, next, proof: Proof::new(now, self.policy.verify_window_for(self.life())) };
         Some(Step::free(vec![]))
+    }
+
+    /// Older candidates have ended meanwhile, and only an admission after their end retires them. On a channel that stays there is none
+    /// unless it is asked for.
+    fn be_admitted_again(&mut self, now: Now) -> Option<RouterStep> {
+        let live = self.live();
+        if self.clock_is_wrong(now) || !self.manifest.candidates.iter().any(|c| c.number < live && c.client.is_expired(now.wall)) {
+            return None;
+        }
+        let (controller, contact) = self.reachable(live)?;
+        let Link::Up { since, grouped } = contact.link else { return None };
+        self.retry_at = now.uptime.plus(self.policy.attempt_deadline_for(self.life()));
+        if grouped {
+            return Some(Step::free(vec![Effect::Prove { controller, generation: live }]));
+        }
+        if now.uptime < since.plus(self.policy.churn) {
+            return None;
+        }
+        if let Some(contact) = self.contacts.get_mut(&controller) {
+            contact.link = Link::Dialing { generation: live };
+        }
+        Some(Step::free(vec![Effect::Replace { controller, generation: live }]))
     }
 
     fn spacing_left(&self, now: Now) -> Duration {
@@ -196,7 +223,10 @@ impl Renewal {
         if now.uptime < attempt.not_before {
             return Step::free(vec![]);
         }
-        let Some((controller, contact)) = self.reachable(attempt.number) else { return Step::free(vec![]) };
+        let Some((controller, contact)) = self.to_ask(attempt) else { return Step::free(vec![]) };
+        if let Some(step) = self.show_first(now, attempt, &controller, &contact) {
+            return step;
+        }
         let live = self.live();
         let present = self.choose(&contact).unwrap_or(live);
         let deadline = now.uptime.plus(self.policy.attempt_deadline_for(self.life()));
@@ -206,6 +236,46 @@ impl Renewal {
             Effect::Request { controller: controller.clone(), number, present },
             Effect::Report(Event::Requested { number, controller }),
         ])
+    }
+
+    /// A controller with a channel, another one after each request that was not answered. First those that can see the live leaf: without
+    /// groups a channel shows what it was opened with, and OpenZiti says nothing to a request over one that shows an older leaf.
+    fn to_ask(&self, attempt: Attempt) -> Option<(ControllerId, Contact)> {
+        let live = self.live();
+        let up = || self.contacts.iter().filter(|(_, contact)| contact.is_up());
+        let sees = |contact: &Contact| contact.is_grouped() || contact.last_admitted == Some(live);
+        let is_any_seeing = up().any(|(_, contact)| sees(contact));
+        let fit = || up().filter(|(_, contact)| !is_any_seeing || sees(contact));
+        let count = u64::try_from(fit().count()).ok().filter(|count| *count > 0)?;
+        let nth = mix(attempt.number.0).wrapping_add(u64::from(attempt.unanswered)) % count;
+        fit().nth(usize::try_from(nth).ok()?).map(|(id, contact)| (id.clone(), *contact))
+    }
+
+    /// Where there are no groups and the channel shows an older leaf, or nothing was answered again and again, the channel is replaced by one
+    /// that shows what is admitted. `None` when the request may leave.
+    fn show_first(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        controller: &ControllerId,
+        contact: &Contact,
+    ) -> Option<RouterStep> {
+        let Link::Up { since, grouped: false } = contact.link else { return None };
+        let live = self.live();
+        let shows_older = contact.last_admitted != Some(live);
+        let ripe = since.plus(self.policy.churn);
+        let is_hopeless = attempt.unanswered % REPLACE_AFTER == REPLACE_AFTER - 1 && now.uptime >= ripe;
+        if !shows_older && !is_hopeless {
+            return None;
+        }
+        if now.uptime < ripe {
+            self.phase = Phase::Prepared { live, attempt: Attempt { not_before: ripe, ..attempt } };
+            return Some(Step::free(vec![]));
+        }
+        if let Some(contact) = self.contacts.get_mut(controller) {
+            contact.link = Link::Dialing { generation: live };
+        }
+        Some(Step::free(vec![Effect::Replace { controller: controller.clone(), generation: live }]))
     }
 
     pub(super) fn requested_tick(&mut self, now: Now, attempt: Attempt, deadline: crate::facts::Uptime) -> RouterStep {

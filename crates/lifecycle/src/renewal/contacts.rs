@@ -55,6 +55,11 @@ impl Contact {
     pub fn is_up(&self) -> bool {
         matches!(self.link, Link::Up { .. })
     }
+
+    /// Is there a channel that further underlays can join?
+    pub fn is_grouped(&self) -> bool {
+        matches!(self.link, Link::Up { grouped: true, .. })
+    }
 }
 
 impl Renewal {
