@@ -10,7 +10,7 @@ mod plan;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use evidence::{Evidence, Plan, Skip};
@@ -24,6 +24,9 @@ pub use plan::{Scenario, Strike};
 
 /// Routers at work at once. They wait most of the time.
 const WORKERS: usize = 10;
+/// Life of leaves under a stock controller. A leaf whose 20303 it will never confirm is given up after a sixth of this (ten minutes for
+/// ordinary leaves), and only then a new attempt begins.
+const STOCK_LIFE: Duration = Duration::from_secs(60);
 
 pub(super) fn probe() -> Vec<Skip> {
     Vec::new()
@@ -55,7 +58,7 @@ pub(crate) struct Outcome {
 
 fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
     let exuvia = Exuvia::new(&plan.exuvia);
-    let world = World::start(&exuvia, &plan.scratch.join("messages"))?;
+    let world = World::start(&exuvia, &plan.scratch.join("messages"), None)?;
     let began = Instant::now();
     let only = std::env::var("EXUVIA_SCENARIO").ok();
     let wanted = |scenario: &Scenario| only.as_ref().is_none_or(|only| scenario.to_string().starts_with(only));
@@ -64,7 +67,7 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
     ours.extend(plan::every_byte());
     ours.extend(plan::mixtures(plan.seed, if plan.is_long { 400 } else { 16 }));
     ours.retain(wanted);
-    let outcomes = work(&world, &ours, |level, name| match level {
+    let outcomes = work(&world, WORKERS, &ours, |level, name| match level {
         Level::Messages => world.subject_of_messages(name),
         Level::Bytes => world.subject(name, |id, _| Path::of_bytes(id)),
     })?;
@@ -72,12 +75,15 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
     let took_ours = began.elapsed();
 
     let began = Instant::now();
-    let stock = world.runtime.block_on(StockController::start(world.authority.clone(), Flow::Verified, 0))?;
+    let life = format!("{}s", STOCK_LIFE.as_secs());
+    let short = World::start(&exuvia, &plan.scratch.join("stock"), Some(life))?;
+    let starting = StockController::start(short.authority.clone(), Flow::Verified, STOCK_LIFE);
+    let stock = short.runtime.block_on(starting)?;
     let mut theirs = plan::every_message_of_stock();
     theirs.retain(wanted);
-    let outcomes = work(&world, &theirs, |_, name| {
+    let outcomes = work(&short, 2 * WORKERS, &theirs, |_, name| {
         let subject =
-            world.subject(name, |id, state| Path::of_messages(id, StateFolder(state)).leading_to(stock.address()))?;
+            short.subject(name, |id, state| Path::of_messages(id, StateFolder(state)).leading_to(stock.address()))?;
         let chain = pki::Chain::from_pem(&std::fs::read(subject.router.generation(1).join("client.pem"))?)?;
         stock.enroll(subject.router.id(), chain.leaf().fingerprint());
         Ok(subject)
@@ -102,15 +108,17 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
 /// All scenarios, by as many routers as allowed; outcomes in the order of the scenarios.
 fn work(
     world: &World,
+    workers: usize,
     scenarios: &[Scenario],
     subject: impl Fn(Level, &str) -> Result<Subject> + Sync,
 ) -> Result<Vec<Outcome>> {
     static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let tells = std::env::var_os("EXUVIA_TELL").is_some();
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<Option<Outcome>>> = Mutex::new(vec![None; scenarios.len()]);
     let errors: Mutex<Vec<anyhow::Error>> = Mutex::default();
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS.min(scenarios.len()) {
+        for _ in 0..workers.min(scenarios.len()) {
             scope.spawn(|| {
                 let mut worker: Option<Worker<'_>> = None;
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -124,7 +132,11 @@ fn work(
                                 Worker::new(world, subject(level, &name)?)?
                             }
                         };
+                        let began = Instant::now();
                         let (outcome, worker_again) = at_work.meet(scenario);
+                        if tells && began.elapsed() > Duration::from_secs(5) {
+                            eprintln!("{:.0} s: {scenario}: {outcome:?}", began.elapsed().as_secs_f32());
+                        }
                         worker = worker_again;
                         Ok(outcome)
                     };
@@ -191,11 +203,11 @@ pub fn sample(
     scratch: &std::path::Path,
     wanted: impl Fn(&Scenario) -> bool,
 ) -> Result<usize> {
-    let world = World::start(&Exuvia::new(exuvia), scratch)?;
+    let world = World::start(&Exuvia::new(exuvia), scratch, None)?;
     let mut scenarios = plan::every_message();
     scenarios.extend(plan::every_byte());
     scenarios.retain(wanted);
-    let outcomes = work(&world, &scenarios, |level, name| match level {
+    let outcomes = work(&world, WORKERS, &scenarios, |level, name| match level {
         Level::Messages => world.subject_of_messages(name),
         Level::Bytes => world.subject(name, |id, _| Path::of_bytes(id)),
     })?;

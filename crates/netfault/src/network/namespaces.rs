@@ -25,6 +25,7 @@ use hosts::Hosts;
 const PAIRS: usize = 6;
 /// How long a fault stays: longer than every wait of a router here, so that it fails and is trying again.
 const LASTS: Duration = Duration::from_millis(2_200);
+const STRIKES_WITHIN: Duration = Duration::from_secs(8);
 /// A renewal that is under way when the way is free again ends within this time; TCP itself may pause for some seconds.
 const RENEWS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -163,12 +164,19 @@ impl Site {
         };
         let mark = running.log().mark();
         let put = scenario.fault.put(&self.hosts, self.controller.ctrl_port())?;
-        // Lost where the fault is total; the router is told again below.
+        // An order is lost where the fault is total; the router is told again below.
         running.order_renewal()?;
         running.log().wait(mark, LASTS, |line| {
             // What the fault does not hinder is over sooner.
             (line.event() == "promoted" && !scenario.fault.lasts()).then_some(())
         });
+        let deadline = Instant::now() + STRIKES_WITHIN;
+        while !put.struck()? && Instant::now() < deadline {
+            // A quota that one renewal does not use up.
+            let again = running.log().mark();
+            running.order_renewal()?;
+            running.log().event(again, Duration::from_millis(500), &["promoted"]);
+        }
         let struck = put.struck()?;
         let mut broke = None;
         let mut locked_out = false;

@@ -20,8 +20,8 @@ use pki::{Chain, Issuer, KeyKind, PrivateKey, Profile, Sans, Subject, TrustBundl
 pub use controller::{Flow, StockController};
 pub use router::{Habit, RouterModel};
 
-/// How long the leaves of these peers live.
-const LEAF_LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// As OpenZiti's controller has it.
+pub const STOCK_LEAF_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
 fn now() -> UnixTime {
     UnixTime::from_ms(net::clock::wall_ms())
@@ -51,7 +51,7 @@ impl Identity {
     /// When the issuer cannot sign.
     pub fn issued(router: &str, issuer: &Issuer) -> anyhow::Result<Self> {
         let key = PrivateKey::generate(KeyKind::P256)?;
-        let life = validity(now(), LEAF_LIFE, issuer.not_after())?;
+        let life = validity(now(), STOCK_LEAF_LIFE, issuer.not_after())?;
         let subject = Subject::common_name(router)?;
         let issue = |profile| issuer.issue_for(key.public(), &subject, &Sans::default(), profile, &life);
         let (client, server) = (issue(Profile::Client)?, issue(Profile::Server)?);

@@ -40,13 +40,14 @@ pub struct Subject {
 }
 
 impl World {
-    /// Makes it below this folder.
+    /// Makes it below this folder. Leaves live this long, as in `60s`, or as by default.
     ///
     /// # Errors
     /// When the controller does not start.
-    pub fn start(exuvia: &Exuvia, home: &FilePath) -> Result<Self> {
+    pub fn start(exuvia: &Exuvia, home: &FilePath, leaf_life: Option<String>) -> Result<Self> {
         let home = std::path::absolute(home)?;
-        let controller = Controller::start(exuvia, &home, ControllerSettings::default())?;
+        let controller =
+            Controller::start(exuvia, &home, ControllerSettings { leaf_life, ..ControllerSettings::default() })?;
         controller.stop()?;
         let announced = controller.ctrl_port();
         let listens = free_port()?;

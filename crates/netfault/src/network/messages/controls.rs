@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::plan::{actions, faults_of};
-use crate::network::peers::{Flow, Habit, Identity, RouterModel, StockController};
+use crate::network::peers::{Flow, Habit, Identity, RouterModel, STOCK_LEAF_LIFE, StockController};
 use crate::network::world::World;
 use crate::proxy::{Action, Message, Path, Proxy, Rule};
 
@@ -141,7 +141,7 @@ fn judge_pair(world: &World, number: usize, pair: &Pair) -> Result<Vec<Run>> {
         .flat_map(|message| actions(*message).into_iter().map(|action| Rule::once(*message, within_a_life(action))))
         .collect();
     let stock = match pair.controller {
-        Some(flow) => Some(world.runtime.block_on(StockController::start(world.authority.clone(), flow, 0))?),
+        Some(flow) => Some(world.runtime.block_on(StockController::start(world.authority.clone(), flow, STOCK_LEAF_LIFE))?),
         None => None,
     };
     // Enrolling with the real program takes its time, and routers of the real controller are there to be used again.

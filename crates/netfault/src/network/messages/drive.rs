@@ -15,8 +15,9 @@ const STRIKES_WITHIN: Duration = Duration::from_secs(8);
 /// Longer than a router here waits for anything: it notices, fails, and is trying again.
 const BYTES_FOR: Duration = Duration::from_millis(1_600);
 const MIXED_FOR: Duration = Duration::from_secs(3);
-/// A renewal that is under way when the way is free again ends within this time: heartbeats 3 s, dials 1 s, answers 1 s, with pauses.
-const RENEWS_WITHIN: Duration = Duration::from_secs(20);
+/// A renewal that is under way when the way is free again ends within this time: heartbeats 3 s, dials 1 s, answers 1 s, with pauses;
+/// under a stock controller a leaf that is not confirmed is held on to for 10 s.
+const RENEWS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A router at work.
 pub(super) struct Worker<'a> {

@@ -11,7 +11,7 @@ use rig::{Controller, ControllerSettings, Exuvia};
 
 use super::fault::Fault;
 use super::hosts::Hosts;
-use crate::network::peers::{Flow, Habit, Identity, RouterModel, StockController};
+use crate::network::peers::{Flow, Habit, Identity, RouterModel, STOCK_LEAF_LIFE, StockController};
 use crate::proxy::ControllerKeys;
 
 /// The router asks again every 350 ms, and waits 300 ms for an answer.
@@ -56,7 +56,7 @@ fn judge(plan: &Plan, habit: Habit) -> Result<Vec<u32>> {
     // The runtime's threads are where this one is.
     let controllers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let address = Ipv4Addr::new(10, 99, 0, 2);
-    let starting = StockController::start_at((address, 0).into(), authority.clone(), Flow::Verified);
+    let starting = StockController::start_at((address, 0).into(), authority.clone(), Flow::Verified, STOCK_LEAF_LIFE);
     let stock = controllers.block_on(starting).context("the stock controller")?;
     let (at, entered) = (stock.address(), mpsc::channel());
     let caught = std::thread::scope(|scope| {

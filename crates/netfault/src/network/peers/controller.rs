@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lifecycle::{Fingerprint, RouterId};
 use net::channel::{Channel, ChannelSettings, Event, Events};
@@ -16,7 +17,7 @@ use wire::extension::{CertsResponse, ErrorAnswer, ExtensionRequest, ExtensionVer
 use wire::hello::AcceptedHello;
 use wire::version::VersionInfo;
 
-use super::{LEAF_LIFE, now};
+use super::now;
 use crate::proxy::{ControllerKeys, locked};
 
 /// When a controller forgets the old leaf.
@@ -37,6 +38,7 @@ struct Entry {
 struct State {
     keys: Arc<ControllerKeys>,
     flow: Flow,
+    leaf_life: Duration,
     register: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -54,22 +56,27 @@ impl std::fmt::Debug for StockController {
 }
 
 impl StockController {
-    /// Listens on the loopback, on any port for 0.
+    /// Listens on any port of the loopback.
     ///
     /// # Errors
-    /// When the port is taken.
-    pub async fn start(keys: Arc<ControllerKeys>, flow: Flow, port: u16) -> std::io::Result<Self> {
-        Self::start_at((Ipv4Addr::LOCALHOST, port).into(), keys, flow).await
+    /// When none is free.
+    pub async fn start(keys: Arc<ControllerKeys>, flow: Flow, leaf_life: Duration) -> std::io::Result<Self> {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), keys, flow, leaf_life).await
     }
 
     /// Listens there.
     ///
     /// # Errors
     /// When the port is taken.
-    pub async fn start_at(at: SocketAddr, keys: Arc<ControllerKeys>, flow: Flow) -> std::io::Result<Self> {
+    pub async fn start_at(
+        at: SocketAddr,
+        keys: Arc<ControllerKeys>,
+        flow: Flow,
+        leaf_life: Duration,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State { keys: keys.clone(), flow, register: Mutex::default() });
+        let state = Arc::new(State { keys: keys.clone(), flow, leaf_life, register: Mutex::default() });
         let (stop, stopped) = Stop::new();
         let door = ControlListener {
             credentials: keys.slot.clone(),
@@ -115,7 +122,7 @@ impl State {
     fn extend(&self, router: &str, shown: Option<Fingerprint>, request: &ExtensionRequest) -> Option<CertsResponse> {
         let client = Csr::from_pem(request.client_csr_pem.as_bytes()).ok()?;
         let server = Csr::from_pem(request.server_csr_pem.as_bytes()).ok()?;
-        let life = validity(now(), LEAF_LIFE, self.keys.issuer.not_after()).ok()?;
+        let life = validity(now(), self.leaf_life, self.keys.issuer.not_after()).ok()?;
         let mut register = locked(&self.register);
         let entry = register.get_mut(router)?;
         if shown.is_none() || shown != entry.admitted {
