@@ -1,0 +1,25 @@
+//! The real program on real file systems that lose power, fail, fill up and refuse.
+//!
+//! Everything that is mounted here is mounted in a namespace of the layer's own process, on images in a file system in memory of limited
+//! size; nothing of the machine itself is filled, written to or slowed down.
+
+mod block_log;
+mod blocks;
+mod daemon;
+mod dice;
+mod identity;
+mod image;
+mod log;
+mod orders;
+mod outside;
+mod power_cut;
+mod replay;
+mod sandbox;
+mod site;
+
+use evidence::Layer;
+
+/// The layers of storage.
+pub(crate) fn layers() -> Vec<Layer> {
+    vec![power_cut::LAYER, block_log::LAYER]
+}
