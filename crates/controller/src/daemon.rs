@@ -21,6 +21,7 @@ use net::http::{HttpLimits, HttpListener, HttpService};
 use net::listen::{Channels, ControlListener, ListenLimits};
 use net::stop::Stop;
 use net::tls::ClientCertificate;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::register::{Register, RegisterError, SqliteRegister};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,6 +118,7 @@ pub fn open_register(config: &ControllerConfig, clock: &Clock) -> Result<Arc<dyn
 /// [`DaemonError`], all of them before `ready`.
 pub async fn run(config: &ControllerConfig, ready: impl FnOnce(&Daemon)) -> Result<(), DaemonError> {
     let unable = |error: std::io::Error| DaemonError::Process(format!("signals cannot be received: {error}"));
+    raise_open_files();
     // Before anything else, so that a signal during the start ends it in order.
     let mut terminate = signal(SignalKind::terminate()).map_err(unable)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unable)?;
@@ -134,6 +136,17 @@ pub async fn run(config: &ControllerConfig, ready: impl FnOnce(&Daemon)) -> Resu
     daemon.end().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Takes as many open files as the process may have: each connection is one.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(cause) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%cause, "the number of open files cannot be raised");
+    }
 }
 
 impl Daemon {
@@ -208,6 +221,8 @@ impl Daemon {
             api_address: config.api_address.to_string(),
             session_idle: config.session_timeout,
             stop: stopped.clone(),
+            body_bytes_max: usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX),
+            bodies_bytes_max: usize::try_from(config.limits.bodies_bytes).unwrap_or(usize::MAX),
         }));
 
         let listen = &config.control.listen;
@@ -229,7 +244,8 @@ impl Daemon {
 
         let handshakes_max = usize::try_from(config.limits.handshakes).unwrap_or(usize::MAX);
         let each = config.limits.handshake_timeout;
-        let http = HttpLimits { handshake: each, ..HttpLimits::default() };
+        let connections_max = usize::try_from(config.limits.api_connections).unwrap_or(usize::MAX);
+        let http = HttpLimits { handshake: each, handshakes_max, connections_max, ..HttpLimits::default() };
         let listener = ControlListener {
             credentials: Arc::clone(&slot),
             admission: Arc::new(control.clone()),

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Access, ApiError, CLIENT_BASE, Code, MAX_BODY_BYTES, Method, Operation, ROUTES, Route};
+use api::{Access, ApiError, CLIENT_BASE, Code, Method, Operation, ROUTES, Route};
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
@@ -66,6 +66,10 @@ pub struct WebParts {
     pub session_idle: Duration,
     /// Ends event streams.
     pub stop: StopSignal,
+    /// The longest body of a request, in bytes.
+    pub body_bytes_max: usize,
+    /// All bodies under way together, in bytes.
+    pub bodies_bytes_max: usize,
 }
 
 /// Requests that are worked on at once; streams do not count.
@@ -80,6 +84,8 @@ struct Inner {
     surveyor: Surveyor,
     started: Uptime,
     gate: Semaphore,
+    /// A permit for each byte of the bodies under way.
+    bodies: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Web {
@@ -109,6 +115,7 @@ pub fn app(parts: WebParts) -> axum::Router {
         surveyor: Surveyor::default(),
         started: parts.clock.now().uptime,
         gate: Semaphore::new(REQUESTS_MAX),
+        bodies: Arc::new(Semaphore::new(parts.bodies_bytes_max.min(Semaphore::MAX_PERMITS))),
         parts,
     }));
     let mut routes = axum::Router::new();
@@ -198,8 +205,8 @@ async fn answer(web: &Web, row: &'static Route, id: Option<String>, request: Req
     // Before anything is read: a body that says it is too large is never looked at.
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
-        return Err(too_large());
+    if announced.is_some_and(|bytes| bytes > web.body_bytes_max as u64) {
+        return Err(too_large(web.body_bytes_max));
     }
     let streams = row.operation == Operation::Events;
     let _slot = if streams {
@@ -220,8 +227,8 @@ async fn answer(web: &Web, row: &'static Route, id: Option<String>, request: Req
     Ok(response)
 }
 
-fn too_large() -> ApiError {
-    ApiError::because(Code::TooLarge, format!("at most {MAX_BODY_BYTES} bytes are accepted"))
+fn too_large(most: usize) -> ApiError {
+    ApiError::because(Code::TooLarge, format!("at most {most} bytes are accepted"))
 }
 
 async fn run(call: Call) -> Result<Response, ApiError> {

@@ -16,9 +16,7 @@ use std::time::Duration;
 
 use lifecycle::RouterId;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
 use wire::hello::{AcceptedHello, Hello, RefusalClass};
 
 use crate::channel::{Channel, ChannelSettings, CloseReason, Events, UnderlayId};
@@ -31,10 +29,13 @@ use crate::tls::{self, ALPN_CONTROL, ALPN_HTTP1, ALPN_HTTP2, ClientCertificate, 
 pub(crate) mod accept;
 mod greet;
 mod groups;
+pub(crate) mod seats;
 
 pub use groups::Channels;
+pub use seats::{TurnedAway, turned_away};
 
-use accept::{Accepted, accept_all};
+use accept::{Accepted, Entrance, in_time};
+use seats::Seats;
 
 /// Time for the last frames of channels when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -121,7 +122,8 @@ pub trait Admission: Send + Sync + 'static {
 /// What a listener puts up with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenLimits {
-    /// Connections that may be in their handshake, hello or admission at once; the others wait unaccepted.
+    /// Connections that may be in their handshake, hello or admission at once. Four times as many may be waited for that have not sent a
+    /// ClientHello yet; all others wait unaccepted. When there is no room, the longest idle one is closed for the next.
     pub handshakes_max: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,
@@ -160,7 +162,8 @@ struct Listening<A> {
     door: ControlListener<A>,
     control: Arc<rustls::ServerConfig>,
     web: Option<(Arc<rustls::ServerConfig>, HttpService)>,
-    http_room: Arc<Semaphore>,
+    http_room: Seats,
+    entrance: Entrance,
     stop: StopSignal,
 }
 
@@ -178,10 +181,11 @@ impl<A: Admission> ControlListener<A> {
                 Some((tls::server_config(&self.credentials, ClientCertificate::Asked, alpn)?, service))
             }
         };
-        let http_room = Arc::new(Semaphore::new(self.limits.http.connections_max));
-        let at_once = self.limits.handshakes_max;
+        let http_room = self.limits.http.seats();
+        let entrance = Entrance::new(self.limits.handshakes_max);
         let channels = self.channels.clone();
-        let listening = Arc::new(Listening { door: self, control, web, http_room, stop: stop.clone() });
+        let listening =
+            Arc::new(Listening { door: self, control, web, http_room, entrance: entrance.clone(), stop: stop.clone() });
         let mut ending = stop.clone();
         let farewell = {
             let channels = channels.clone();
@@ -190,7 +194,7 @@ impl<A: Admission> ControlListener<A> {
                 channels.close_all(CloseReason::Shutdown);
             }
         };
-        tokio::join!(accept_all(listener, at_once, stop, |accepted| one(listening.clone(), accepted)), farewell);
+        tokio::join!(entrance.accept_all(listener, stop, |accepted| one(listening.clone(), accepted)), farewell);
         // Some may have opened between the first round and the end of the last handshake.
         let open = channels.close_all(CloseReason::Shutdown);
         let drained = async {
@@ -229,9 +233,9 @@ impl<A> Listening<A> {
 }
 
 async fn one<A: Admission>(listening: Arc<Listening<A>>, accepted: Accepted) {
-    let Accepted { stream, remote, permit } = accepted;
-    let shaken = timeout(listening.door.limits.handshake, async {
-        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let within = listening.door.limits.handshake;
+    let Some((start, remote, seat, told)) = listening.entrance.greeted(accepted, within).await else { return };
+    let shaken = async {
         let plane = listening.plane(&start.client_hello());
         match (plane, &listening.web) {
             (Plane::Web, Some((config, service))) => {
@@ -239,33 +243,32 @@ async fn one<A: Admission>(listening: Arc<Listening<A>>, accepted: Accepted) {
             }
             (Plane::Web | Plane::Control, _) => Ok((start.into_stream(listening.control.clone()).await?, None)),
         }
-    })
-    .await;
-    let (stream, service) = match shaken {
-        Ok(Ok(shaken)) => shaken,
-        Ok(Err(cause)) => {
-            let cause: std::io::Error = cause;
-            return tracing::debug!(%remote, %cause, "a TLS handshake failed");
-        }
-        Err(_) => return tracing::debug!(%remote, "a TLS handshake took too long"),
     };
-    let session = stream.get_ref().1;
-    let peer = PeerCertificates::from_presented(session.peer_certificates()).map(Arc::new);
-    let is_http2 = session.alpn_protocol() == Some(ALPN_HTTP2);
-    match service {
-        Some(service) => {
-            drop(permit);
-            let Ok(_room) = listening.http_room.clone().try_acquire_owned() else {
-                return tracing::debug!(%remote, "too many HTTP connections");
-            };
-            let limits = listening.door.limits.http;
-            serve_http(stream, is_http2, service, remote, peer, limits, listening.stop.clone()).await;
-        }
-        // The handshake fails without one.
-        None => {
-            if let Some(peer) = peer {
-                greet::greet(&listening.door, stream, remote, peer).await;
+    let entering = async {
+        let (stream, service) = in_time(remote, within, shaken).await?;
+        let session = stream.get_ref().1;
+        let peer = PeerCertificates::from_presented(session.peer_certificates()).map(Arc::new);
+        let is_http2 = session.alpn_protocol() == Some(ALPN_HTTP2);
+        match service {
+            Some(service) => {
+                let place = listening.http_room.take().await;
+                return Some((stream, is_http2, service, peer, place));
+            }
+            // The handshake fails without one.
+            None => {
+                if let Some(peer) = peer {
+                    greet::greet(&listening.door, stream, remote, peer, &seat).await;
+                }
             }
         }
+        None
+    };
+    let Some(entered) = told.or(entering).await else {
+        return tracing::debug!(%remote, "a connection that did nothing gave its place to another");
+    };
+    drop(seat);
+    if let Some((stream, is_http2, service, peer, place)) = entered {
+        let limits = listening.door.limits.http;
+        serve_http(stream, is_http2, service, remote, peer, limits, place, listening.stop.clone()).await;
     }
 }

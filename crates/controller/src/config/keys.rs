@@ -88,7 +88,13 @@ static EXUVIA: &[Key] = &[
 
 static SANS: &[Key] = &[Key::value("dns"), Key::value("ip"), Key::value("email"), Key::value("uri")];
 
-static LIMITS: &[Key] =
-    &[Key::value("channels"), Key::value("handshakes"), Key::value("handshakeTimeout"), Key::value("bodyBytes")];
+static LIMITS: &[Key] = &[
+    Key::value("channels"),
+    Key::value("handshakes"),
+    Key::value("handshakeTimeout"),
+    Key::value("apiConnections"),
+    Key::value("bodyBytes"),
+    Key::value("bodiesBytes"),
+];
 
 static ADMIN: &[Key] = &[Key::value("username")];

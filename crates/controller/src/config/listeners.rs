@@ -41,17 +41,28 @@ pub struct BindPoint {
 pub struct Limits {
     /// Control channels open at once.
     pub channels: u32,
-    /// TLS handshakes in progress at once, on all listeners together.
+    /// TLS handshakes in progress at once, on each listener.
     pub handshakes: u32,
     /// How long a handshake, with the hello after it, may take.
     pub handshake_timeout: Duration,
+    /// Connections to the REST interfaces, on each listener.
+    pub api_connections: u32,
     /// The longest body of a REST request, in bytes.
     pub body_bytes: u32,
+    /// All bodies of REST requests under way together, in bytes.
+    pub bodies_bytes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { channels: 120_000, handshakes: 512, handshake_timeout: 10 * SECOND, body_bytes: 1 << 20 }
+        Self {
+            channels: 120_000,
+            handshakes: 512,
+            handshake_timeout: 10 * SECOND,
+            api_connections: 2048,
+            body_bytes: 1 << 20,
+            bodies_bytes: 64 << 20,
+        }
     }
 }
 
@@ -162,6 +173,8 @@ pub(super) fn limits(exuvia: Option<&Section<'_>>) -> Limits {
         channels: section.integer_or("channels", usual.channels, 1..=10_000_000),
         handshakes: section.integer_or("handshakes", usual.handshakes, 1..=1_000_000),
         handshake_timeout: section.duration_or("handshakeTimeout", usual.handshake_timeout, SECOND..=120 * SECOND),
+        api_connections: section.integer_or("apiConnections", usual.api_connections, 1..=1_000_000),
         body_bytes: section.integer_or("bodyBytes", usual.body_bytes, 65_536..=1 << 30),
+        bodies_bytes: section.integer_or("bodiesBytes", usual.bodies_bytes, 65_536..=1 << 30),
     }
 }

@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{ApiError, Code, MAX_BODY_BYTES, Route};
+use api::{ApiError, Code, Route};
+use axum::body::Body;
 use axum::extract::{Query, Request};
 use bytes::Bytes;
 use http::header;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use lifecycle::{Now, RouterId};
 use net::http::Remote;
 use net::peer::PeerCertificates;
 use serde::de::DeserializeOwned;
 use store::register::By;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::session::Session;
 use super::{Web, too_large};
@@ -32,6 +34,8 @@ pub(super) struct Call {
     pub(super) peer: Option<Arc<PeerCertificates>>,
     query: Vec<(String, String)>,
     body: Bytes,
+    /// The body's share of what all bodies may take.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
@@ -46,7 +50,7 @@ impl Call {
             .map_err(|_| ApiError::because(Code::CouldNotValidate, "the query string cannot be read"))?;
         let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
         let peer = request.extensions().get::<Arc<PeerCertificates>>().cloned();
-        let body = if row.body.is_some() { body(request).await? } else { Bytes::new() };
+        let (body, room) = if row.body.is_some() { body(web, request).await? } else { (Bytes::new(), None) };
         Ok(Self {
             web: web.clone(),
             row,
@@ -57,6 +61,7 @@ impl Call {
             peer,
             query,
             body,
+            _room: room,
         })
     }
 
@@ -84,7 +89,7 @@ impl Call {
     }
 }
 
-async fn body(request: Request) -> Result<Bytes, ApiError> {
+async fn body(web: &Web, request: Request) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     if let Some(kind) = request.headers().get(header::CONTENT_TYPE) {
         let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
@@ -95,11 +100,29 @@ async fn body(request: Request) -> Result<Bytes, ApiError> {
             ));
         }
     }
-    let collecting = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(BODY_TIME, collecting).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::because(Code::CouldNotValidate, "the body broke off")),
+    match tokio::time::timeout(BODY_TIME, collect(web, request.into_body())).await {
+        Ok(collected) => collected,
         Err(_) => Err(ApiError::because(Code::CouldNotValidate, "the body did not arrive in time")),
     }
+}
+
+/// The body, and its share of what all bodies may take together. Room is taken for what has arrived, not for what is announced.
+async fn collect(web: &Web, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+    let (mut collected, mut room) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::because(Code::CouldNotValidate, "the body broke off"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if collected.len() + data.len() > web.body_bytes_max {
+            return Err(too_large(web.body_bytes_max));
+        }
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let more = web.0.bodies.clone().try_acquire_many_owned(length);
+        let more = more.map_err(|_| ApiError::new(Code::ServerTooManyRequests).retry_after(1))?;
+        match &mut room {
+            Some(room) => room.merge(more),
+            None => room = Some(more),
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok((collected.into(), room))
 }

@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -65,6 +65,11 @@ pub(super) async fn ready(call: Call) -> Result<Response, ApiError> {
     let view = ReadyView { parts: parts.collect(), is_ready };
     let status = if is_ready { DONE } else { StatusCode::SERVICE_UNAVAILABLE };
     reply::json(status, &api::envelope::Envelope::new(view))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -138,6 +143,18 @@ async fn looked_at(call: &Call) -> Result<Registry, ApiError> {
         "uptime_seconds",
         "Time since the controller started",
         gauge(call.now.uptime.since(web.0.started).as_secs()),
+    );
+    let turned_away = Family::<ByReason, Counter>::default();
+    let away = net::listen::turned_away();
+    for (reason, count) in
+        [("crowded_out", away.crowded_out), ("too_slow", away.too_slow), ("handshake_failed", away.handshake_failed)]
+    {
+        turned_away.get_or_create(&ByReason { reason }).inc_by(count);
+    }
+    registry.register(
+        "connections_turned_away",
+        "Connections that came to nothing before anybody asked who they are",
+        turned_away,
     );
     registry.register("register_leaves", "Leaves that the register keeps", gauge(counts.leaves));
     registry.register("register_tokens", "Enrollment tokens that are not yet spent", gauge(counts.tokens));

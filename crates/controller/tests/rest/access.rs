@@ -133,6 +133,47 @@ async fn a_body_that_turns_out_too_large_is_refused() {
     assert_eq!(world.send(request).await.code(), (413, "REQUEST_ENTITY_TOO_LARGE".to_owned()));
 }
 
+/// A megabyte, and then nothing; tells when the megabyte was taken.
+struct Unending(Option<Bytes>, tokio::sync::mpsc::UnboundedSender<()>);
+
+impl hyper::body::Body for Unending {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        match self.0.take() {
+            Some(bytes) => std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes)))),
+            None => {
+                let _ = self.1.send(());
+                std::task::Poll::Pending
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_take_no_more_together_than_is_allowed() {
+    let world = std::sync::Arc::new(World::new().await);
+    let post = |body| Request::post("/edge/client/v1/enroll?method=erott").body(body).unwrap();
+    let megabyte = || Bytes::from(vec![b' '; 1024 * 1024]);
+    // Whatever is answered, its room is free again.
+    for _ in 0..10 {
+        assert_eq!(world.send(post(Body::from(megabyte()))).await.code().0, 400);
+    }
+    let (taken, mut all_taken) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..4 {
+        let (world, request) = (world.clone(), post(Body::new(Unending(Some(megabyte()), taken.clone()))));
+        tokio::spawn(async move { drop(world.send(request).await) });
+        all_taken.recv().await.unwrap();
+    }
+    let answer = world.send(post(Body::from("{}"))).await;
+    assert_eq!(answer.code().0, 429);
+    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(world.get("/healthz").await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn a_body_that_is_no_json_is_refused() {
     let world = World::new().await;

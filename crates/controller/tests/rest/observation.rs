@@ -19,6 +19,7 @@ async fn metrics_are_openmetrics_with_counts_and_states() {
         "exuvia_controller_routers{progress=\"lapsed\"} 0",
         "exuvia_controller_lowest_lockout_seconds 7776000",
         "exuvia_controller_connected_routers 0",
+        "exuvia_controller_connections_turned_away_total{reason=\"crowded_out\"} 0",
     ] {
         assert!(answer.text.lines().any(|one| one == line), "{line} is not in\n{}", answer.text);
     }

@@ -199,6 +199,8 @@ impl World {
         let fleet = Arc::new(PaperFleet::default());
         let (stop, stop_signal) = Stop::new();
         let app = app(WebParts {
+            body_bytes_max: api::MAX_BODY_BYTES,
+            bodies_bytes_max: 4 << 20,
             register: Arc::clone(&register),
             fleet: Arc::clone(&fleet) as Arc<dyn Fleet>,
             enroller: enroller.clone(),

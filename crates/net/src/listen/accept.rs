@@ -1,63 +1,132 @@
-//! Accepting connections, no more at once than allowed, until told to stop.
+//! Accepting connections until told to stop, and bringing them through their handshake.
+//!
+//! ```text
+//!   accept ─▶ porch: waits for a ClientHello ─▶ hall: handshake (and hello) ─▶ inside
+//! ```
+//!
+//! Porch and hall have so many [`Seats`]. Nothing has been computed for whoever is on the porch, so it is large; whoever is in the hall
+//! has cost a signature.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
+use super::seats::{Leave, Seat, Seats, note_failed_handshake, note_too_slow};
 use crate::connect::tune;
 use crate::stop::StopSignal;
 
 /// Pause after a failed accept: usually the process is out of file descriptors, and trying again at once only burns.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// Seats on the porch for each one in the hall.
+const PORCH_FOR_EACH: usize = 4;
+/// How long a connection may stand on a full porch: a ClientHello follows the connection's first packet at once, or when that was lost,
+/// after the shortest time that any TCP waits before it repeats.
+const PORCH_GRACE: Duration = Duration::from_millis(250);
+/// How long a connection may be idle in a full hall: some round trips, and the time that a crowd of others takes.
+const HALL_GRACE: Duration = Duration::from_secs(2);
 
-/// One accepted connection and its right to be served, which ends when the permit is dropped.
+/// One accepted connection and its seat on the porch.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) remote: SocketAddr,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) seat: Seat,
 }
 
-/// Runs `each` for every connection, at most `at_once` of them holding their permits; the others wait in the kernel's
-/// queue. Returns when told to stop and the last one has ended.
-pub(crate) async fn accept_all<F, Fut>(listener: TcpListener, at_once: usize, mut stop: StopSignal, each: F)
-where
-    F: Fn(Accepted) -> Fut,
-    Fut: Future<Output = ()> + Send + 'static,
-{
-    let room = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut tasks = JoinSet::new();
-    'accepting: loop {
-        let permit = tokio::select! {
-            permit = room.clone().acquire_owned() => match permit {
-                Ok(permit) => permit,
-                // Never closed.
-                Err(_) => break 'accepting,
-            },
-            () = stop.stopped() => break 'accepting,
-        };
-        let accepted = loop {
-            tokio::select! {
-                accepted = listener.accept() => break accepted,
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                () = stop.stopped() => break 'accepting,
-            }
-        };
-        match accepted {
-            Ok((stream, remote)) => {
-                tune(&stream);
-                tasks.spawn(each(Accepted { stream, remote, permit }));
-            }
-            Err(cause) => {
-                tracing::warn!(%cause, "a connection could not be accepted");
-                tokio::time::sleep(AFTER_FAILURE).await;
-            }
+/// Where connections wait and are brought in.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    porch: Seats,
+    hall: Seats,
+}
+
+impl Entrance {
+    /// With room for so many handshakes at once.
+    pub(crate) fn new(handshakes_max: usize) -> Self {
+        Self {
+            porch: Seats::new(handshakes_max.saturating_mul(PORCH_FOR_EACH), PORCH_GRACE),
+            hall: Seats::new(handshakes_max, HALL_GRACE),
         }
     }
-    drop(listener);
-    while tasks.join_next().await.is_some() {}
+
+    /// Runs `each` for every connection, no more of them before the hall than the porch holds; the others wait in the kernel's queue.
+    /// Returns when told to stop and the last one has ended.
+    pub(crate) async fn accept_all<F, Fut>(&self, listener: TcpListener, mut stop: StopSignal, each: F)
+    where
+        F: Fn(Accepted) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        'accepting: loop {
+            let accepted = loop {
+                tokio::select! {
+                    accepted = listener.accept() => break accepted,
+                    Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                    () = stop.stopped() => break 'accepting,
+                }
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    tune(&stream);
+                    let (seat, told) = tokio::select! {
+                        taken = self.porch.take() => taken,
+                        () = stop.stopped() => break 'accepting,
+                    };
+                    let serving = each(Accepted { stream, remote, seat });
+                    tasks.spawn(async move {
+                        if told.or(serving).await.is_none() {
+                            tracing::debug!(%remote, "a connection that said nothing gave its place to another");
+                        }
+                    });
+                }
+                Err(cause) => {
+                    tracing::warn!(%cause, "a connection could not be accepted");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+        drop(listener);
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Waits for the ClientHello, and then for a seat in the hall, which it gives with the handshake that has begun. `None` if nothing came.
+    pub(crate) async fn greeted(
+        &self,
+        accepted: Accepted,
+        within: Duration,
+    ) -> Option<(StartHandshake<TcpStream>, SocketAddr, Seat, Leave)> {
+        let Accepted { stream, remote, seat } = accepted;
+        let start = in_time(remote, within, LazyConfigAcceptor::new(Acceptor::default(), stream)).await?;
+        // From here on it waits for us.
+        seat.keep();
+        let (hall, told) = self.hall.take().await;
+        Some((start, remote, hall, told))
+    }
+}
+
+/// A step of a handshake, noted if it fails or takes too long.
+pub(crate) async fn in_time<T>(
+    remote: SocketAddr,
+    within: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> Option<T> {
+    match timeout(within, step).await {
+        Ok(Ok(done)) => Some(done),
+        Ok(Err(cause)) => {
+            note_failed_handshake();
+            tracing::debug!(%remote, %cause, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            note_too_slow();
+            tracing::debug!(%remote, "a TLS handshake took too long");
+            None
+        }
+    }
 }

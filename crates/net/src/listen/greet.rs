@@ -12,6 +12,7 @@ use wire::hello::{GroupHello, Hello, HelloAnswer, HelloError};
 use wire::{Decoder, FrameError, Limits};
 
 use super::groups::{Claim, NoGroup};
+use super::seats::{Seat, note_too_slow};
 use super::{Admission, Admitted, Applicant, ControlListener, Opened, Refusal};
 use crate::channel::{AttachError, Channel, Connection, Duplex, Underlay};
 use crate::peer::PeerCertificates;
@@ -59,9 +60,10 @@ pub(super) async fn greet<A: Admission>(
     mut io: impl Duplex,
     remote: SocketAddr,
     peer: Arc<PeerCertificates>,
+    seat: &Seat,
 ) {
     let mut unread = BytesMut::new();
-    let opened = match welcome(door, &mut io, &mut unread, remote, peer).await {
+    let opened = match welcome(door, &mut io, &mut unread, remote, peer, seat).await {
         Ok(welcomed) => open(door, welcomed, Connection::new(io, unread)),
         Err(cause) => {
             let _ = timeout(FAREWELL, io.shutdown()).await;
@@ -69,18 +71,21 @@ pub(super) async fn greet<A: Admission>(
         }
     };
     if let Err(cause) = opened {
+        if matches!(cause, NoChannel::Slow) {
+            note_too_slow();
+        }
         tracing::info!(%remote, %cause, "a control connection was not opened");
     }
 }
 
 /// Where a connection belongs once it is answered.
-enum Seat {
+enum Place {
     New(Claim),
     Further(Channel),
 }
 
 struct Welcomed<S> {
-    seat: Seat,
+    place: Place,
     underlay: Underlay,
     router: RouterId,
     hello: Hello,
@@ -93,8 +98,11 @@ async fn welcome<A: Admission>(
     unread: &mut BytesMut,
     remote: SocketAddr,
     peer: Arc<PeerCertificates>,
+    seat: &Seat,
 ) -> Result<Welcomed<A::Standing>, NoChannel> {
     let hello = read_hello(io, unread, door.limits.hello).await?;
+    // An admission that has begun is not broken off for the sake of another.
+    seat.keep();
     let asked = RouterId::new(hello.id.clone());
     // Before admission, which may mark a leaf as used: a connection that cannot join anything is no use of its leaf.
     let joins = match &hello.group {
@@ -106,14 +114,14 @@ async fn welcome<A: Admission>(
         Ok(admitted) => admitted,
         Err(refusal) => return Err(refuse(door, io, refusal).await),
     };
-    let seat = match joins {
+    let place = match joins {
         Some(_) if router != asked => return Err(NoChannel::OtherRouter { asked, admitted: router }),
         Some(channel) => {
             // Id and secret are the peer's own words, checked above.
             let (id, secret) =
                 hello.group.as_ref().map(|g| (g.connection_id.clone(), g.secret.clone())).unwrap_or_default();
             (answer.connection_id, answer.secret) = (id, secret);
-            Seat::Further(channel)
+            Place::Further(channel)
         }
         None => {
             let group = hello.group.clone().unwrap_or_default();
@@ -127,7 +135,7 @@ async fn welcome<A: Admission>(
             };
             answer.connection_id = Some(id.clone());
             answer.secret = hello.group.is_some().then(|| secret.clone());
-            Seat::New(door.channels.claim(router.clone(), id, secret)?)
+            Place::New(door.channels.claim(router.clone(), id, secret)?)
         }
     };
     answer.is_grouped = hello.group.is_some();
@@ -135,7 +143,7 @@ async fn welcome<A: Admission>(
     write_answer(io, &HelloAnswer::Accepted(Box::new(answer)), door.limits.hello).await?;
     let kind = hello.underlay_type.clone().unwrap_or_default();
     let underlay = Underlay::new(kind, remote).proven_by(Some(peer));
-    Ok(Welcomed { seat, underlay, router, hello, standing })
+    Ok(Welcomed { place, underlay, router, hello, standing })
 }
 
 /// The open channel that a grouped hello asks for; `None` when it makes a new group. A first connection that names an open
@@ -166,15 +174,15 @@ fn open<A: Admission>(
     welcomed: Welcomed<A::Standing>,
     connection: Connection,
 ) -> Result<(), NoChannel> {
-    let Welcomed { seat, underlay, router, hello, standing } = welcomed;
-    match seat {
-        Seat::New(claim) => {
+    let Welcomed { place, underlay, router, hello, standing } = welcomed;
+    match place {
+        Place::New(claim) => {
             let (channel, events) = Channel::new(door.settings);
             let underlay = channel.attach(connection, underlay)?;
             claim.open(&channel);
             door.admission.opened(Opened { channel, events, underlay, router, hello, standing });
         }
-        Seat::Further(channel) => {
+        Place::Further(channel) => {
             let underlay = channel.attach(connection, underlay)?;
             door.admission.joined(&channel, underlay, standing);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use net::credentials::Credentials;
 use net::http::HttpService;
-use net::listen::ListenLimits;
+use net::listen::{ListenLimits, turned_away};
 use net::tls::{self, ALPN_CONTROL, ServerTrust};
 use pki::Profile;
 use rustls::client::Resumption;
@@ -208,19 +208,50 @@ async fn half_open_connections_hold_up_the_rest_no_longer_than_their_deadline() 
     let limits = ListenLimits { handshakes_max: 2, handshake: patient, hello: patient, ..ListenLimits::default() };
     let mut door = Door::open_with(&authority, Options { limits, ..Options::default() }).await;
     let credentials = authority.credentials("r1", 1);
-    // One stuck in TLS, one in its hello: together all there may be.
-    let stuck_in_tls = TcpStream::connect(door.address).await.unwrap();
+    // Both stuck in their hello: together all there may be.
     let config = eager(&authority, &rustls::version::TLS13, Some(of(&credentials)));
-    let _stuck_in_hello = connect(&door, config).await.unwrap();
+    let stuck = connect(&door, config.clone()).await.unwrap();
+    let _also_stuck = connect(&door, config).await.unwrap();
     {
         let dialing = door.dial(&credentials, hello("r1"));
         tokio::pin!(dialing);
         let early = timeout(Duration::from_millis(100), &mut dialing).await;
         assert!(early.is_err(), "a third was served: {early:?}");
-        drop(stuck_in_tls);
+        drop(stuck);
         dialing.await.unwrap();
     }
     door.next_opened().await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_give_their_places_to_one_that_does() {
+    let authority = Authority::new();
+    let patient = Duration::from_secs(3600);
+    let limits = ListenLimits { handshakes_max: 1, handshake: patient, hello: patient, ..ListenLimits::default() };
+    let mut door = Door::open_with(&authority, Options { limits, ..Options::default() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(door.address).await.unwrap());
+    }
+    let before = turned_away().crowded_out;
+    timeout(PATIENCE, door.dial(&authority.credentials("r1", 1), hello("r1"))).await.unwrap().unwrap();
+    door.next_opened().await;
+    assert!(turned_away().crowded_out > before);
+}
+
+#[tokio::test]
+async fn slow_hellos_give_their_places_to_one_that_is_not() {
+    let authority = Authority::new();
+    let patient = Duration::from_secs(3600);
+    let limits = ListenLimits { handshakes_max: 2, handshake: patient, hello: patient, ..ListenLimits::default() };
+    let mut door = Door::open_with(&authority, Options { limits, ..Options::default() }).await;
+    let credentials = authority.credentials("r1", 1);
+    let config = eager(&authority, &rustls::version::TLS13, Some(of(&credentials)));
+    let mut slow = connect(&door, config.clone()).await.unwrap();
+    let _also_slow = connect(&door, config).await.unwrap();
+    timeout(PATIENCE, door.dial(&credentials, hello("r1"))).await.unwrap().unwrap();
+    door.next_opened().await;
+    ends(&mut slow).await;
 }
 
 #[tokio::test]
