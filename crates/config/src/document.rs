@@ -76,6 +76,26 @@ impl Content {
     }
 }
 
+/// Deepest nesting of brackets and braces that the YAML parser is given.
+const MAX_BRACKETS: usize = 128;
+
+/// Would the YAML parser, which looks at every open bracket for each word, take minutes for this? It refuses what nests deeper than 128 as
+/// well, but only when it has read it all. Brackets in quotes and comments count; nobody leaves so many of those open.
+pub fn nests_too_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_BRACKETS {
+            return true;
+        }
+    }
+    false
+}
+
 impl ConfigDocument {
     /// Reads `text` and replaces the variables in its values by what `env` knows.
     ///
@@ -90,6 +110,11 @@ impl ConfigDocument {
                 file,
                 vec![Problem::of_file(Severity::Error, message, Some("is this the right file?".to_owned()))],
             ));
+        }
+        if nests_too_deep(text) {
+            let message = format!("brackets are nested deeper than {MAX_BRACKETS}");
+            let hint = Some("is a closing bracket missing?".to_owned());
+            return Err(fail(Problem::of_file(Severity::Error, message, hint)));
         }
         let mut walk = Walk::default();
         let mut root = read(text, &mut walk).map_err(|error| {

@@ -16,7 +16,7 @@ mod spelling;
 
 pub use address::{Address, AddressError, HostPort, Scheme};
 pub use check::{Check, Field, Key, KeyKind, Section, Shape, UnknownKeys, key_paths};
-pub use document::{ConfigDocument, MAX_TEXT_BYTES, Place};
+pub use document::{ConfigDocument, MAX_TEXT_BYTES, Place, nests_too_deep};
 pub use duration::{DurationError, parse_duration, show_duration};
 pub use expand::expand;
 pub use problem::{ConfigErrors, Problem, Severity, Warnings, quote};

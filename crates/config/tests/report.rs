@@ -148,8 +148,19 @@ fn a_text_that_multiplies_itself_is_refused_early() {
         format!("{}{}{}{}{}", list("a", "x"), list("b", "*a"), list("c", "*b"), list("d", "*c"), list("e", "*d"));
     assert!(report(&text).contains("aliases counted each time"));
     let deep = "[".repeat(5000);
-    assert!(report(&deep).contains("not valid YAML"));
+    assert!(report(&deep).contains("nested deeper than 128"));
     assert!(report(&"x".repeat((1 << 20) + 1)).contains("1048577 bytes"));
+}
+
+/// Found by feeding texts as long as they may be: the parser took minutes to say the same.
+#[test]
+fn brackets_that_are_never_closed_are_refused_before_the_parser_sees_them() {
+    let message = |text: &str| read(text, UnknownKeys::Warn).unwrap_err().problems()[0].message.clone();
+    for open in ["[", "{a: ", "&a [*a, "] {
+        assert_eq!(message(&open.repeat(100_000)), "brackets are nested deeper than 128");
+    }
+    assert!(!config::nests_too_deep(&"[]{}".repeat(1000)));
+    assert!(!config::nests_too_deep(&format!("{}{}", "[".repeat(128), "]".repeat(128))));
 }
 
 #[test]

@@ -66,6 +66,13 @@ pub fn giants(target: &Target) -> Vec<Vec<u8>> {
     };
     let mut giants: Vec<Vec<u8>> =
         pieces.iter().map(|piece| piece.repeat(target.caps.input_bytes / piece.len())).collect();
+    if target.name == "endpoints_yml" {
+        let lines = (0..target.caps.input_bytes / 20).map(|number| format!("- tls:a{number}:1\n"));
+        giants.push(format!("endpoints:\n{}", lines.collect::<String>()).into_bytes());
+        let lines = (0..target.caps.input_bytes / 60)
+            .map(|number| format!("- {{id: c{number}, endpoints: [{{address: \"tls:a{number}:1\"}}]}}\n"));
+        giants.push(format!("controllers:\n{}", lines.collect::<String>()).into_bytes());
+    }
     if target.name.ends_with("_yml") {
         giants.push((0..target.caps.input_bytes / 12).flat_map(|key| format!("k{key}: 1\n").into_bytes()).collect());
     }

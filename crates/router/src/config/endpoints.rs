@@ -10,6 +10,8 @@ const FIRST_LINE: &str = "# exuvia endpoints 1";
 /// The last line of every file that we write. A file with the first line and without this one was cut off.
 const LAST_LINE: &str = "# end";
 const MAX_BYTES: usize = 1 << 20;
+/// Most addresses that are kept from each of the two lists. Nobody has so many controllers; each address is compared with all others.
+const MAX_ADDRESSES: usize = 1024;
 
 /// What the file says. Nothing in it is secret, but enrollment writes it with mode 0600.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +85,9 @@ impl EndpointsFile {
         if text.starts_with(FIRST_LINE) && text.trim_end().lines().next_back() != Some(LAST_LINE) {
             return Err(EndpointsDamage::CutOff);
         }
+        if ::config::nests_too_deep(text) {
+            return Err(EndpointsDamage::OtherShape);
+        }
         let value: Value = yaml_serde::from_str(text).map_err(|error| EndpointsDamage::NotYaml {
             line: error.location().map_or(1, |location| location.line()),
         })?;
@@ -94,13 +99,15 @@ impl EndpointsFile {
         // A file torn right behind `endpoints:` has a null there, on which OpenZiti panics at every start.
         for item in list(value.get("endpoints")) {
             match item.as_str().and_then(usable) {
+                Some(_) if file.endpoints.len() >= MAX_ADDRESSES => file.skipped += 1,
                 Some(address) if !file.endpoints.contains(&address) => file.endpoints.push(address),
                 Some(_) => {}
                 None => file.skipped += 1,
             }
         }
+        let mut room = MAX_ADDRESSES;
         for item in list(value.get("controllers")) {
-            file.take_controller(item);
+            file.take_controller(item, &mut room);
         }
         // We repeat all addresses in `endpoints`; here each is kept once.
         let known = |address: &Address| {
@@ -111,9 +118,15 @@ impl EndpointsFile {
         if file.addresses().is_empty() { Err(EndpointsDamage::NoAddress) } else { Ok(file) }
     }
 
-    fn take_controller(&mut self, item: &Value) {
+    /// `room` is for how many more addresses.
+    fn take_controller(&mut self, item: &Value, room: &mut usize) {
         let mut found = Vec::new();
         for endpoint in list(item.get("endpoints")) {
+            if *room == 0 {
+                self.skipped += 1;
+                continue;
+            }
+            *room -= 1;
             let Some(address) = endpoint.get("address").and_then(Value::as_str).and_then(usable) else {
                 self.skipped += 1;
                 continue;
