@@ -22,7 +22,7 @@ use crate::proxy::locked;
 use stories::{Story, stories};
 
 /// Stories that are lived at once. Most of each is waiting.
-const AT_ONCE: usize = 7;
+const AT_ONCE: usize = 10;
 
 /// The layer `time`.
 pub fn layers() -> Vec<Layer> {
@@ -39,7 +39,8 @@ pub fn layers() -> Vec<Layer> {
 pub(crate) fn libfaketime() -> Option<PathBuf> {
     let name = "faketime/libfaketime.so.1";
     let multi_arch = ["x86_64-linux-gnu", "aarch64-linux-gnu", "riscv64-linux-gnu", "arm-linux-gnueabihf"];
-    let folders = multi_arch.iter().map(|arch| format!("/usr/lib/{arch}")).chain(["/usr/lib", "/usr/lib64"].map(Into::into));
+    let folders =
+        multi_arch.iter().map(|arch| format!("/usr/lib/{arch}")).chain(["/usr/lib", "/usr/lib64"].map(Into::into));
     folders.map(|folder| PathBuf::from(folder).join(name)).find(|path| path.exists())
 }
 
@@ -54,7 +55,8 @@ fn probe() -> Vec<Skip> {
     if !site::can_shift_uptime() {
         missing.push(Skip {
             what: "long and shifted uptimes".to_owned(),
-            why: "`unshare -T` and `setpriv` of util-linux, a kernel with time namespaces, and root are needed".to_owned(),
+            why: "`unshare -T` and `setpriv` of util-linux, a kernel with time namespaces, and root are needed"
+                .to_owned(),
         });
     }
     missing

@@ -23,7 +23,7 @@ use drive::Worker;
 pub use plan::{Scenario, Strike};
 
 /// Routers at work at once. They wait most of the time.
-const WORKERS: usize = 10;
+const WORKERS: usize = 12;
 /// Life of leaves under a stock controller. A leaf whose 20303 it will never confirm is given up after a sixth of this (ten minutes for
 /// ordinary leaves), and only then a new attempt begins.
 const STOCK_LIFE: Duration = Duration::from_secs(60);
@@ -174,7 +174,7 @@ fn report(plan: &Plan, evidence: &mut Evidence, order: &str, scenarios: &[Scenar
             evidence.failed(format!("{order}: {scenario}: never met its message"), replay(plan, Some(scenario)));
         }
         for fault in scenario.faults() {
-            count(evidence, order, &fault, outcome.locked_out);
+            count(evidence, order, fault, outcome.locked_out);
         }
     }
     for (kind, count) in kinds {

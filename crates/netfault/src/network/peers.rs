@@ -18,7 +18,7 @@ use net::credentials::{CredentialParts, Credentials};
 use pki::{Chain, Issuer, KeyKind, PrivateKey, Profile, Sans, Subject, TrustBundle, validity};
 
 pub use controller::{Flow, StockController};
-pub use router::{Habit, RouterModel};
+pub use router::{Habit, Restart, RouterModel};
 
 /// As OpenZiti's controller has it.
 pub const STOCK_LEAF_LIFE: Duration = Duration::from_secs(365 * 86_400);

@@ -140,6 +140,12 @@ impl Site {
         }
     }
 
+    /// Started anew it must come online.
+    pub(super) fn comes_back(&self) -> Result<Running> {
+        let (judged, running) = self.router.judge_and_keep(&rig::Direct, false);
+        running.ok_or_else(|| anyhow!("{LOCKED_OUT}: {}", judged.brief()))
+    }
+
     /// Kills it; started anew it must come online and renew.
     pub(super) fn survives_a_kill(&self, running: Running) -> Result<()> {
         let panic = running.log().panic();

@@ -52,32 +52,33 @@ impl Scenario {
     }
 
     /// The rows of the crash matrix that it belongs to.
-    pub(super) fn faults(&self) -> Vec<String> {
+    pub(super) fn faults(&self) -> Vec<&'static str> {
         match self.strike {
             Strike::Message(rule) => faults_of(rule),
-            Strike::Bytes { .. } => vec!["TCP cut, held, lost or slow".to_owned()],
-            Strike::Mixture(_) => vec!["mixture of message faults".to_owned()],
+            Strike::Bytes { .. } => vec!["TCP cut, held, lost or slow"],
+            Strike::Mixture(_) => vec!["mixture of message faults"],
         }
     }
 }
 
 /// The rows of the crash matrix that a message and an action belong to.
-pub(super) fn faults_of(Rule { message, action, .. }: Rule) -> Vec<String> {
-    let mut faults = vec!["any message, any action".to_owned()];
-    let is_of_the_exchange =
-        matches!(message, Message::Request | Message::Certs | Message::Verify | Message::Confirmation);
-    if is_of_the_exchange {
-        faults.push(match action {
-            Action::Drop => format!("lost {message}"),
-            Action::Delay(_) | Action::Late(_) | Action::SwapWithNext(_) => format!("late {message}"),
-            Action::Duplicate => format!("doubled {message}"),
-            Action::Garble | Action::Forge(_) => format!("forged {message}, or its answer"),
-            Action::CloseBefore | Action::CloseAfter | Action::ResetBefore | Action::ResetAfter => {
-                format!("connection cut around {message}")
-            }
-        });
-    }
-    faults
+pub(super) fn faults_of(Rule { message, action, .. }: Rule) -> Vec<&'static str> {
+    let one = match action {
+        Action::Drop => match message {
+            Message::Request => "lost 20302",
+            Message::Certs => "lost 20301",
+            Message::Verify => "lost 20303",
+            Message::Confirmation => "lost 20002",
+            _ => "another message lost",
+        },
+        Action::Delay(_) | Action::Late(_) | Action::SwapWithNext(_) => "late or overtaken message",
+        Action::Duplicate => "doubled message",
+        Action::Garble | Action::Forge(_) => "forged message or answer",
+        Action::CloseBefore | Action::CloseAfter | Action::ResetBefore | Action::ResetAfter => {
+            "connection cut around a message"
+        }
+    };
+    vec!["any message, any action", one]
 }
 
 impl fmt::Display for Scenario {

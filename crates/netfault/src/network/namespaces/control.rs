@@ -11,12 +11,12 @@ use rig::{Controller, ControllerSettings, Exuvia};
 
 use super::fault::Fault;
 use super::hosts::Hosts;
-use crate::network::peers::{Flow, Habit, Identity, RouterModel, STOCK_LEAF_LIFE, StockController};
+use crate::network::peers::{Flow, Habit, Identity, Restart, RouterModel, STOCK_LEAF_LIFE, StockController};
 use crate::proxy::ControllerKeys;
 
 /// The router asks again every 350 ms, and waits 300 ms for an answer.
 const LIVES: Duration = Duration::from_millis(1_500);
-const COMES_BACK: Duration = Duration::from_secs(3);
+const COMES_BACK: Duration = Duration::from_secs(60);
 /// Lost from so many bytes of the controller on: before, within and behind the exchange.
 const AFTER: [u32; 6] = [0, 900, 1_800, 2_700, 3_600, 4_500];
 
@@ -89,7 +89,11 @@ async fn is_locked_out(hosts: &Hosts, model: &RouterModel, at: SocketAddr, after
         })
         .await;
     put.into_inner().ok_or_else(|| anyhow!("the model does not come online"))??.remove()?;
-    Ok(!model.comes_online(at, COMES_BACK).await)
+    match model.restarted(at, COMES_BACK).await {
+        Restart::Admitted => Ok(false),
+        Restart::Refused => Ok(true),
+        Restart::Unanswered => Err(anyhow!("nobody answers a router on a free way")),
+    }
 }
 
 /// A controller's keys, made by the real program, with the address of this network in its server leaf.

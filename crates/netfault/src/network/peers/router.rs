@@ -1,12 +1,13 @@
 //! A router's half of a renewal: what it does with an answer, and what a restart of it would find.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use net::channel::{Channel, ChannelSettings, Event, Events, LastUnderlay};
 use net::connect::ConnectTimeouts;
-use net::dial::{Connected, ControlDial, dial};
+use net::credentials::Credentials;
+use net::dial::{Connected, ControlDial, DialError, dial};
 use pki::{Chain, Sans, Subject, TrustBundle, build_csr};
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::capability::Capabilities;
@@ -22,6 +23,12 @@ use crate::proxy::{KnownKeys, locked};
 const ASK_AGAIN: Duration = Duration::from_millis(350);
 /// 30 s upstream.
 const ANSWER: Duration = Duration::from_millis(300);
+/// For each part of a dial that may meet a fault.
+const IMPATIENT: Duration = Duration::from_millis(700);
+/// For each part of a dial on a free way.
+const PATIENT: Duration = Duration::from_secs(5);
+/// A connection may be closed once because the one before was only just lost.
+const REFUSALS: u32 = 4;
 const BETWEEN_DIALS: Duration = Duration::from_millis(40);
 
 /// What a router does with the answer to a renewal.
@@ -33,6 +40,17 @@ pub enum Habit {
     WriteOnReceipt,
     /// As Exuvia: the new chain lies beside the old one before 20303 leaves, and both are tried.
     KeepBoth,
+}
+
+/// What a restart finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// A controller lets it in.
+    Admitted,
+    /// A controller refuses everything that its files hold: it is locked out.
+    Refused,
+    /// Nobody said yes or no.
+    Unanswered,
 }
 
 /// A router without a process. What its files would hold outlives every [`RouterModel::renew`].
@@ -59,33 +77,54 @@ impl RouterModel {
         self.keys.clone()
     }
 
-    /// A restart with what the files hold: does any controller behind this address let it in?
-    pub async fn comes_online(&self, at: SocketAddr, within: Duration) -> bool {
+    /// A restart with what the files hold. Only an answer decides: a handshake that was finished and then closed, for every leaf, more
+    /// than once; or an admission. Where nobody answers in time, there is no verdict.
+    pub async fn restarted(&self, at: SocketAddr, within: Duration) -> Restart {
         let deadline = Instant::now() + within;
+        let files = locked(&self.files).clone();
+        let mut refusals = vec![0_u32; files.len()];
         loop {
-            if self.connect(at).await.is_some() {
-                return true;
+            for (identity, refusals) in files.iter().zip(&mut refusals) {
+                // Files that cannot be loaded are a router that does not start.
+                let Ok(credentials) = identity.credentials(&self.bundle) else {
+                    *refusals = REFUSALS;
+                    continue;
+                };
+                match dial(&at.into(), &self.order(credentials, PATIENT)).await {
+                    Ok(_) => return Restart::Admitted,
+                    Err(
+                        DialError::ClosedWithoutAnswer { .. } | DialError::Refused { .. } | DialError::Alert { .. },
+                    ) => {
+                        *refusals += 1;
+                    }
+                    Err(_) => {}
+                }
+            }
+            if refusals.iter().all(|refusals| *refusals >= REFUSALS) {
+                return Restart::Refused;
             }
             if Instant::now() >= deadline {
-                return false;
+                return Restart::Unanswered;
             }
             sleep(BETWEEN_DIALS).await;
         }
     }
 
+    fn order(&self, credentials: Arc<Credentials>, each: Duration) -> ControlDial {
+        let version = VersionInfo { version: "v2.1.0".to_owned(), ..VersionInfo::default() };
+        let mut hello = Hello::new(&self.id, version);
+        hello.group = Some(GroupHello::first());
+        hello.underlay_type = Some(CTRL_DEFAULT.to_owned());
+        hello.capabilities = Capabilities::ROUTER;
+        let timeouts = ConnectTimeouts { connect: each, handshake: each, answer: each };
+        ControlDial { credentials, hello, timeouts }
+    }
+
     async fn connect(&self, at: SocketAddr) -> Option<Connected> {
         let files = locked(&self.files).clone();
         for identity in files {
-            // Files that cannot be loaded are a router that does not start.
             let Ok(credentials) = identity.credentials(&self.bundle) else { continue };
-            let version = VersionInfo { version: "v2.1.0".to_owned(), ..VersionInfo::default() };
-            let mut hello = Hello::new(&self.id, version);
-            hello.group = Some(GroupHello::first());
-            hello.underlay_type = Some(CTRL_DEFAULT.to_owned());
-            hello.capabilities = Capabilities::ROUTER;
-            let each = Duration::from_millis(700);
-            let timeouts = ConnectTimeouts { connect: each, handshake: each, answer: each };
-            if let Ok(connected) = dial(&at.into(), &ControlDial { credentials, hello, timeouts }).await {
+            if let Ok(connected) = dial(&at.into(), &self.order(credentials, IMPATIENT)).await {
                 return Some(connected);
             }
         }
