@@ -87,7 +87,6 @@ pub struct Tracer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     folders: Vec<PathBuf>,
-    fault: Fault,
     counted: Counted,
     is_armed: AtomicBool,
     seen: Mutex<Seen>,
@@ -96,6 +95,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Seen {
+    fault: Fault,
     calls: Vec<Call>,
     fired: usize,
     first: Option<Call>,
@@ -113,10 +113,9 @@ impl Tracer {
         let real = |folder: PathBuf| folder.canonicalize().unwrap_or(folder);
         Self(Arc::new(Shared {
             folders: folders.into_iter().map(real).collect(),
-            fault,
             counted,
             is_armed: AtomicBool::new(true),
-            seen: Mutex::default(),
+            seen: Mutex::new(Seen { fault, ..Seen::default() }),
             changed: Condvar::new(),
         }))
     }
@@ -131,6 +130,12 @@ impl Tracer {
     /// Counts from now on.
     pub fn arm(&self) {
         self.0.is_armed.store(true, Ordering::SeqCst);
+    }
+
+    /// Counts from now on, beginning with 1, for another fault; what was counted before is forgotten.
+    pub fn arm_anew(&self, fault: Fault) {
+        *self.lock() = Seen { fault, ..Seen::default() };
+        self.arm();
     }
 
     /// Counts no more, does no more harm.

@@ -72,9 +72,15 @@ impl Judged {
             }
             Verdict::Usable { online_with, renewed_to: None } => format!("online with generation {online_with}"),
             Verdict::NotRenewing { online_with, why } => {
-                format!("online with generation {online_with}, but it does not renew: {}", first_line(why))
+                format!(
+                    "online with generation {online_with}, but it does not renew: {}",
+                    first_line(why).chars().take(300).collect::<String>()
+                )
             }
-            Verdict::LockedOut { tried, why } => format!("no controller admits any of {tried:?}: {}", first_line(why)),
+            Verdict::LockedOut { tried, why } => format!(
+                "no controller admits any of {tried:?}: {}",
+                first_line(why).chars().take(300).collect::<String>()
+            ),
             Verdict::CannotStart { code, stderr } => format!("does not start ({code:?}): {}", problem(stderr)),
             Verdict::Panicked(line) => format!("panicked: {line}"),
         }

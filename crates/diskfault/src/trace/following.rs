@@ -187,7 +187,7 @@ mod known {
             let number = seen.calls.len() + 1;
             let call = Call { number, name, kind, path };
             seen.calls.push(call.clone());
-            let Some(harm) = harm(&self.shared.fault, &call) else { return Answer::AsItIs };
+            let Some(harm) = harm(&seen.fault, &call) else { return Answer::AsItIs };
             seen.fired += 1;
             seen.first.get_or_insert(call);
             drop(seen);
