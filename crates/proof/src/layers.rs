@@ -6,7 +6,7 @@ use evidence::{Control, Evidence, Lane, Layer, Skip};
 
 /// All layers, in the order of the report.
 pub(crate) fn all() -> Vec<Layer> {
-    [].into_iter().collect()
+    [hostile::layers(), diskfault::layers(), netfault::layers()].concat()
 }
 
 /// Layers that go wrong in every way in which a layer can: the runner's own controls.
@@ -17,13 +17,15 @@ pub(crate) fn rehearsed() -> Vec<Layer> {
         #[expect(clippy::panic, reason = "a layer may panic; this one shows what becomes of it")]
         layer("panics", Lane::Waiting, |_| panic!("on purpose")),
         layer("hangs", Lane::Computing, |_| {
-            leave_a_process();
+            // No mark, but the layer's session.
+            leave(Command::new("sleep").arg("600").env_clear());
             loop {
                 std::thread::park();
             }
         }),
         layer("leaves", Lane::Waiting, |_| {
-            leave_a_process();
+            // A session of its own, but the mark.
+            leave(Command::new("setsid").args(["sleep", "600"]));
             counted()
         }),
         layer("misses", Lane::Computing, |_| {
@@ -43,9 +45,10 @@ fn counted() -> Evidence {
     evidence
 }
 
-/// Prints the id of a process that would outlive its parent.
-fn leave_a_process() {
-    if let Ok(child) = Command::new("sleep").arg("600").spawn() {
-        println!("left {}", child.id());
+/// Starts a process that outlives its parent, and prints its id.
+fn leave(command: &mut Command) {
+    match command.spawn() {
+        Ok(child) => println!("left {}", child.id()),
+        Err(error) => println!("left nothing: {error}"),
     }
 }

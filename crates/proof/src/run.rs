@@ -101,13 +101,9 @@ pub(crate) fn run(order: &Order) -> anyhow::Result<bool> {
         circumstances.machine,
         if circumstances.is_long { ", nightly length" } else { "" },
     );
+    keep("run.json", &circumstances)?;
     let began = Instant::now();
     let findings = lanes::run(&chosen, &programs, &circumstances);
-    for finding in &findings {
-        keep(&format!("{}.json", finding.id), finding)?;
-    }
-    keep("run.json", &circumstances)?;
-
     let holds = summary(&findings, &circumstances, began.elapsed());
     let out = match (&order.out, order.only.is_empty(), order.ci) {
         (Some(out), _, _) => Some(out.clone()),
@@ -126,6 +122,9 @@ fn choose(only: &[String], all: Vec<Layer>) -> anyhow::Result<Vec<Layer>> {
     if let Some(unknown) = only.iter().find(|id| all.iter().all(|layer| layer.id != id.as_str())) {
         let known: Vec<&str> = all.iter().map(|layer| layer.id).collect();
         bail!("no layer `{unknown}`\nhint: there are {}", known.join(", "));
+    }
+    if all.is_empty() {
+        bail!("there are no layers to run");
     }
     Ok(all.into_iter().filter(|layer| only.is_empty() || only.iter().any(|id| id == layer.id)).collect())
 }
@@ -149,14 +148,15 @@ fn circumstances(order: &Order) -> Circumstances {
         (None, _) => "unknown".to_string(),
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let kernel = said("uname", &["-sr"]).unwrap_or_else(|| "unknown kernel".to_string());
+    let release = said("uname", &["-r"]).unwrap_or_default();
+    let kernel: Vec<&str> = release.split('.').take(2).collect();
     Circumstances {
         is_long: order.long,
         is_strict: order.ci,
         seed,
         commit,
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
-        machine: format!("{cores} cores, {}, {kernel}", std::env::consts::ARCH),
+        machine: format!("{cores} cores, {}, Linux {}", std::env::consts::ARCH, kernel.join(".")),
     }
 }
 
@@ -165,6 +165,7 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
+/// Keeps evidence for `proof report`.
 fn keep(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
     let path = Path::new(KEPT).join(name);
     let text = serde_json::to_string_pretty(value).with_context(|| format!("write `{name}` as JSON"))?;

@@ -13,7 +13,8 @@ use super::{Circumstances, Finding, KEPT, Outcome, Programs};
 use crate::layers;
 use crate::numbers::spoken;
 
-/// Every process that a layer starts inherits this variable, so that none is left behind, whatever group or session it went to.
+/// Every process that a layer starts inherits this variable, unless its environment was cleared; then it is still of the layer's session,
+/// unless it made one of its own. One of the two finds each.
 const MARK: &str = "EXUVIA_PROOF_LAYER";
 
 /// What `proof layer` was asked for.
@@ -118,7 +119,7 @@ fn watched(layer: &Layer, programs: &Programs, circumstances: &Circumstances) ->
     }
     let mut child = command.spawn().context("start the layer")?;
     let status = wait(&mut child, programs.limit);
-    let left = end_everything(&mark);
+    let left = end_everything(child.id(), &mark);
     if left > 0 {
         let _ = writeln!(errors, "proof: ended {left} processes that the layer had left behind");
     }
@@ -152,18 +153,19 @@ fn wait(child: &mut Child, limit: Duration) -> anyhow::Result<ExitStatus> {
     }
 }
 
-/// Kills every process that carries the layer's mark; how many there were.
-fn end_everything(mark: &str) -> usize {
+/// Kills every process of the session and every one that carries the mark; how many there were.
+fn end_everything(session: u32, mark: &str) -> usize {
     let wanted = format!("{MARK}={mark}").into_bytes();
     let mut ended = 0;
     // A process may start another while it dies; a few rounds catch them all.
     for _ in 0..20 {
-        let marked: Vec<Pid> = running().into_iter().filter(|pid| carries(*pid, &wanted)).collect();
-        if marked.is_empty() {
+        let ours: Vec<Pid> =
+            running().into_iter().filter(|pid| is_of_session(*pid, session) || carries(*pid, &wanted)).collect();
+        if ours.is_empty() {
             break;
         }
-        ended += marked.len();
-        for pid in marked {
+        ended += ours.len();
+        for pid in ours {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(25));
@@ -176,6 +178,16 @@ fn running() -> Vec<Pid> {
         return Vec::new();
     };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter_map(Pid::from_raw).collect()
+}
+
+/// Dead processes that nobody waited for are of no session here: they cannot be killed again.
+fn is_of_session(pid: Pid, session: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else {
+        return false;
+    };
+    // The name before it may hold anything, also a parenthesis.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.next().is_some_and(|state| state != "Z") && fields.nth(2).is_some_and(|id| id == session.to_string())
 }
 
 fn carries(pid: Pid, wanted: &[u8]) -> bool {

@@ -30,6 +30,9 @@ pub(super) fn run(layers: &[Layer], programs: &Programs, circumstances: &Circums
                 spoken(finding.took()),
                 counted(&finding),
             );
+            if let Err(error) = super::keep(&format!("{}.json", finding.id), &finding) {
+                eprintln!("warning: {error:#}");
+            }
             locked(&findings).push(finding);
         }
     };
