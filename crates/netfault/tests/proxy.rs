@@ -164,3 +164,13 @@ async fn a_mixture_is_the_same_for_the_same_seed() {
     }
     assert_eq!(struck[0], struck[1]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ways_at_the_level_of_bytes_beside_it_change_nothing() {
+    let world = World::new(Habit::KeepBoth, Flow::Verified).await;
+    // One of a process that has ended, one of a process that was never started.
+    for pid in [4_000_000, 0] {
+        world.proxy.add(Path::of_bytes("somebody else")).set_process(pid);
+    }
+    assert_eq!(world.restarted().await, Restart::Admitted);
+}
