@@ -148,8 +148,10 @@ impl Renewal {
     /// do so now.
     fn prove_again(&mut self, now: Now) -> Option<RouterStep> {
         let live = self.live();
-        let newest = self.manifest.candidates.last().map(|newest| newest.number).filter(|newest| *newest > live);
-        let Some(next) = newest else { return self.be_admitted_again(now) };
+        if let Some(step) = self.be_admitted_again(now) {
+            return Some(step);
+        }
+        let next = self.manifest.candidates.last().map(|newest| newest.number).filter(|newest| *newest > live)?;
         self.phase = Phase::Proving { live, next, proof: Proof::new(now, self.policy.verify_window_for(self.life())) };
         Some(Step::free(vec![]))
     }
@@ -158,7 +160,9 @@ impl Renewal {
     /// unless it is asked for.
     fn be_admitted_again(&mut self, now: Now) -> Option<RouterStep> {
         let live = self.live();
-        if self.clock_is_wrong(now) || !self.manifest.candidates.iter().any(|c| c.number < live && c.client.is_expired(now.wall)) {
+        if self.clock_is_wrong(now)
+            || !self.manifest.candidates.iter().any(|c| c.number < live && c.client.is_expired(now.wall))
+        {
             return None;
         }
         let (controller, contact) = self.reachable(live)?;

@@ -198,13 +198,15 @@ impl Renewal {
         }
     }
 
-    /// A controller with a channel; the one that confirmed `number`, if any did. Which of several others is the leaf's luck.
+    /// A controller with a channel; the one that confirmed `number`, if any did. Which of several others is the leaf's luck, and another one
+    /// after each try that proved nothing: one of them may know less than the others for as long as it likes.
     pub(super) fn reachable(&self, number: GenerationNumber) -> Option<(ControllerId, Contact)> {
         let up = || self.contacts.iter().filter(|(_, contact)| contact.is_up());
         let confirmed = up().find(|(_, contact)| contact.verified == Some(number));
         let count = up().count().max(1);
         let salt = self.manifest.candidate(number).map_or(number.0, |c| leaf_salt(&c.client));
-        let nth = usize::try_from(mix(salt) % u64::try_from(count).unwrap_or(1)).unwrap_or(0);
+        let turn = mix(salt).wrapping_add(u64::from(self.proof_tries()));
+        let nth = usize::try_from(turn % u64::try_from(count).unwrap_or(1)).unwrap_or(0);
         confirmed.or_else(|| up().nth(nth)).map(|(id, contact)| (id.clone(), *contact))
     }
 }

@@ -132,7 +132,7 @@ impl Renewal {
         Step::free(vec![])
     }
 
-    fn proof_tries(&self) -> u32 {
+    pub(super) fn proof_tries(&self) -> u32 {
         match &self.phase {
             Phase::Proving { proof, .. } => proof.tries,
             Phase::Steady { .. }
