@@ -3,13 +3,16 @@
 //! Everything that is mounted here is mounted in a namespace of the layer's own process, on images in a file system in memory of limited
 //! size; nothing of the machine itself is filled, written to or slowed down.
 
+mod block_errors;
 mod block_log;
 mod blocks;
+mod containers;
 mod daemon;
 mod dice;
 mod identity;
 mod image;
 mod log;
+mod mounts;
 mod orders;
 mod outside;
 mod power_cut;
@@ -21,5 +24,5 @@ use evidence::Layer;
 
 /// The layers of storage.
 pub(crate) fn layers() -> Vec<Layer> {
-    vec![power_cut::LAYER, block_log::LAYER]
+    vec![power_cut::LAYER, block_log::LAYER, block_errors::LAYER, mounts::LAYER, containers::LAYER]
 }
