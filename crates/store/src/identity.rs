@@ -60,7 +60,13 @@ pub(crate) enum Knowledge {
     /// It is this one. `is_durable` = written and synced by this process.
     Known { manifest: Manifest, is_durable: bool },
     /// It is lost or damaged; these generations are intact, and this number is the highest seen.
-    Lost { intact: BTreeSet<GenerationNumber>, last_number: GenerationNumber, is_present: bool },
+    Lost {
+        intact: BTreeSet<GenerationNumber>,
+        last_number: GenerationNumber,
+        is_present: bool,
+        /// What was made of the generations.
+        rebuilt: Box<Manifest>,
+    },
     /// A newer release wrote it.
     Newer(u32),
 }
@@ -305,22 +311,59 @@ impl<D: Disk> IdentityStore<D> {
     }
 
     /// An empty manifest before the first generation: from now on "no manifest" beside generations is damage. Where one was only read, an earlier
-    /// process may have died before its name, and that of the folder of generations, were durable: they are made so.
+    /// process may have died before its name, and that of the folder of generations, were durable: they are made so. Where it is lost, what is
+    /// left is written down before a new number is used, which the lost one may know if it can be read again one day.
     pub(crate) fn make_first_manifest(&mut self) -> Result<(), StoreError> {
         let manifest = match &self.memory.knowledge {
             Knowledge::Absent => Manifest::default(),
             Knowledge::Known { manifest, is_durable: false } if manifest.candidates.is_empty() => manifest.clone(),
-            _ => return Ok(()),
+            Knowledge::Lost { rebuilt, .. } => self.with_what_was_known(rebuilt),
+            Knowledge::Known { .. } | Knowledge::Unread | Knowledge::Newer(_) => return Ok(()),
         };
         let state = self.state_folder()?;
         // Made by an earlier process perhaps, which died before it could sync them.
         place::sync_parents(&mut self.disk, &self.path)?;
         // Before the rename, so that one sync of the state folder covers both names.
         match self.disk.make_folder(&state, GENERATIONS, FOLDER_MODE) {
+            // Its name may be one that a failed sync has lost, and that no later sync writes. An empty folder is made anew.
+            Err(Errno::EXIST) if self.disk.remove_folder(&state, GENERATIONS).is_ok() => {
+                let answer = self.disk.make_folder(&state, GENERATIONS, FOLDER_MODE);
+                at(answer, Operation::MakeFolder, &self.path.join(GENERATIONS))?;
+            }
             Ok(()) | Err(Errno::EXIST) => {}
             answer => at(answer, Operation::MakeFolder, &self.path.join(GENERATIONS))?,
         }
-        self.replace_manifest(&manifest)
+        let lost = matches!(self.memory.knowledge, Knowledge::Lost { .. })
+            .then(|| (self.memory.knowledge.clone(), self.memory.last_known.clone()));
+        self.replace_manifest(&manifest)?;
+        if let Some((mut knowledge, last_known)) = lost {
+            // What the caller commits next is still held against what was found.
+            if let Knowledge::Lost { is_present, .. } = &mut knowledge {
+                *is_present = false;
+            }
+            (self.memory.knowledge, self.memory.last_known) = (knowledge, last_known);
+        }
+        Ok(())
+    }
+
+    /// A rebuilt manifest, and what this process knew before it was lost.
+    fn with_what_was_known(&self, rebuilt: &Manifest) -> Manifest {
+        let mut manifest = rebuilt.clone();
+        let Some(known) = &self.memory.last_known else { return manifest };
+        for candidate in &known.candidates {
+            match manifest.candidate_mut(candidate.number) {
+                Some(found) if found.digest == candidate.digest => *found = *candidate,
+                Some(_) => {}
+                None => manifest.candidates.push(*candidate),
+            }
+        }
+        manifest.candidates.sort_by_key(|candidate| candidate.number);
+        let surplus = manifest.candidates.len().saturating_sub(CANDIDATES_MAX);
+        manifest.candidates.drain(..surplus);
+        manifest.last_number = manifest.last_number.max(known.last_number);
+        manifest.attempt = known.attempt;
+        manifest.projection = known.projection;
+        manifest
     }
 
     /// Before something is done because of a manifest that was only read: writes it once more, since it may be in the cache alone. A process

@@ -6,6 +6,8 @@
 #[path = "scene/rig.rs"]
 mod rig;
 
+use lifecycle::UnixTime;
+use lifecycle::manifest::AttemptRecord;
 use rig::{Shown, check_found, check_start, enrolled, facts, mutated, open, renew};
 use store::disk::{CrashModel, Errno, Fault, Mutant, SimDisk};
 use store::identity::{IdentityStore, Loaded};
@@ -169,6 +171,64 @@ fn enroll_next(store: &mut IdentityStore<SimDisk>, shown: &mut Shown) -> Result<
     let next = store.next_number().0;
     shown.requested = None;
     renew(store, shown, next, &[])
+}
+
+/// The folder of an attempt that was given up is gone, its number is known to the manifest alone, and that cannot be read today. The next attempt
+/// takes the number again; if the power fails then and the manifest can be read once more, it must not find its old attempt half made.
+#[test]
+fn an_attempt_begun_while_the_manifest_cannot_be_read_leaves_no_damage() {
+    let (disk, shown) = enrolled();
+    let mut store = open(disk).unwrap();
+    store.load(facts).unwrap();
+    let mut manifest = store.manifest().cloned().unwrap();
+    manifest.last_number = rig::number(3);
+    manifest.attempt = Some(AttemptRecord { number: rig::number(3), began: UnixTime::from_s(5), failures: 0 });
+    store.prepare(rig::number(3), &rig::keys(3), Default::default()).unwrap();
+    store.commit(&manifest).unwrap();
+    store.discard(rig::number(3)).unwrap();
+    let base = store.close().after_kill();
+
+    let mut unreadable = 0;
+    for refused in 0..12 {
+        for at in refused + 1..80 {
+            let mut disk = base.clone();
+            disk.fail(refused, Fault::Refuse(Errno::IO));
+            disk.fail(at, Fault::Crash);
+            let Ok(mut store) = open(disk) else { continue };
+            if !matches!(store.load(facts), Ok(Loaded::Damaged(_))) || store.manifest().is_some() {
+                continue;
+            }
+            unreadable += 1;
+            let next = store.next_number();
+            let _ = store.prepare(next, &rig::keys(next.0), Default::default());
+            let disk = store.close();
+            if !disk.is_down() {
+                break;
+            }
+            disk.for_each_crash(CrashModel::Weakest, 32, |crashed| {
+                check_found(crashed, &shown, false).unwrap_or_else(|claim| panic!("cut before {at}: {claim}"));
+            });
+        }
+    }
+    assert!(unreadable > 10, "{unreadable}");
+}
+
+/// A folder's sync fails, and the next one says that all is well without having written the name: the folder is made anew.
+#[test]
+fn a_state_folder_whose_sync_failed_is_made_again() {
+    for refused in 0..16 {
+        for errno in [Errno::IO, Errno::NOSPC] {
+            let mut disk = SimDisk::with_folder("/etc/ziti");
+            disk.fail(refused, Fault::Refuse(errno));
+            let Ok(mut store) = open(disk) else { continue };
+            let mut shown = Shown::default();
+            if store.load(facts) != Ok(Loaded::Absent) || enroll_next(&mut store, &mut shown).is_err() {
+                continue;
+            }
+            let cut = store.close().after_crash(CrashModel::Weakest, |_| false);
+            check_found(cut, &shown, false).unwrap_or_else(|claim| panic!("operation {refused} refused: {claim}"));
+        }
+    }
 }
 
 #[test]

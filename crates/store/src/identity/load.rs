@@ -256,7 +256,9 @@ impl<D: Disk> IdentityStore<D> {
             return Loaded::Newer(Newer { version, manifest, generations, damage });
         }
         let intact: BTreeSet<_> = generations.iter().map(|generation| generation.number).collect();
-        self.memory.knowledge = Knowledge::Lost { intact, last_number, is_present: found != FileDamage::Missing };
+        let is_present = found != FileDamage::Missing;
+        self.memory.knowledge =
+            Knowledge::Lost { intact, last_number, is_present, rebuilt: Box::new(manifest.clone()) };
         Loaded::Damaged(Damaged { found: ManifestFound::Lost(found), manifest, generations, prepared: None, damage })
     }
 

@@ -48,12 +48,18 @@ pub(super) fn open_or_make<D: Disk>(disk: &mut D, path: &Path) -> Result<D::Fold
         _ => return at(Err(Errno::NOENT), Operation::Open, path),
     };
     let folder = open_or_make(disk, parent)?;
-    match disk.make_folder(&folder, name, FOLDER_MODE) {
+    let made = match disk.make_folder(&folder, name, FOLDER_MODE) {
+        Ok(()) => true,
         // Another process was faster, or the name is something else: opening tells.
-        Ok(()) | Err(Errno::EXIST) => {}
-        answer => at(answer, Operation::MakeFolder, path)?,
+        Err(Errno::EXIST) => false,
+        answer => at(answer, Operation::MakeFolder, path).map(|()| false)?,
+    };
+    let synced = at(disk.sync_folder(&folder), Operation::SyncFolder, parent);
+    if made && synced.is_err() {
+        // A later sync would say that all is well and write nothing: the next try has to make the name anew.
+        let _ = disk.remove_folder(&folder, name);
     }
-    at(disk.sync_folder(&folder), Operation::SyncFolder, parent)?;
+    synced?;
     at(disk.open_folder(&folder, name), Operation::Open, path)
 }
 

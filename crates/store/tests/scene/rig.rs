@@ -152,8 +152,8 @@ pub fn check_found(disk: SimDisk, shown: &Shown, then_renew: bool) -> Result<Sim
     }
     let kept = store.manifest().map_or(0, |manifest| manifest.candidates.len());
     let disk = store.close();
-    // Four folders above, each generation with its five files, the manifest.
-    let most = 6 + kept * 6 + 1;
+    // Four folders above, each generation with its five files, the manifest and one that is kept for people.
+    let most = 6 + kept * 6 + 2;
     if disk.paths().len() > most {
         return Err(format!("litter: {:?}", disk.paths()));
     }
