@@ -126,7 +126,7 @@ impl Exuvia {
             let folder = disk.open_root(&path)?;
             sync_tree(disk, &folder)?;
         }
-        if self.mistake == Some(Mistake::ForgetNext) && loaded != Loaded::Absent {
+        if self.mistake == Some(Mistake::ForgetNext) && is_one_fingerprint {
             manifest.candidates.retain(|candidate| candidate.number != number);
             store.commit(&manifest)?;
             store.erase(&[number])?;

@@ -73,7 +73,10 @@ impl<D: Disk + Default> WriteOrder<D> for Spire {
     fn put(&self, disk: &mut D, dir: &Path, n: u64, protocol: Protocol, tell: Tell<'_, D>) -> Result<()> {
         let at = disk.open_root(dir)?;
         // The slot that the present identity does not use gets the new key; the other one stays.
-        let in_use = read(disk, &at, "agent-data.json").ok().and_then(|data| material::first_leaf(&data).ok());
+        let in_use = match read(disk, &at, "agent-data.json") {
+            Err(Errno::NOENT) => None,
+            answer => material::first_leaf(&answer?).ok(),
+        };
         let mut slots = in_use.map_or(Vec::new(), |(_, key)| material::key(key));
         slots.extend_from_slice(&material::key(n));
         let data = [material::chain(n, n, Role::Client), material::bundle()].concat();

@@ -38,6 +38,8 @@ pub enum Mutant {
     NoFileSync,
     /// Folder syncs answer without doing anything.
     NoFolderSync,
+    /// An operation that looks and is refused answers that there is nothing, as a caller does who takes one for the other.
+    ErrorsLookLikeAbsence,
     /// A rename over an existing file truncates and rewrites that file; the next folder sync syncs it too.
     RenameInPlace,
 }

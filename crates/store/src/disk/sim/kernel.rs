@@ -46,8 +46,12 @@ impl SimDisk {
         {
             return Err(errno);
         }
+        let is_look = matches!(operation, Operation::Open | Operation::Read | Operation::List | Operation::Inspect);
         match self.faults.get(&number) {
             None => Ok(Go::On),
+            Some(Fault::Refuse(_)) if is_look && self.mutants.contains(&Mutant::ErrorsLookLikeAbsence) => {
+                Err(Errno::NOENT)
+            }
             Some(Fault::Refuse(errno)) => Err(*errno),
             Some(Fault::Half(errno)) if operation == Operation::Write => Ok(Go::Half(*errno)),
             Some(Fault::Half(errno)) => Err(*errno),

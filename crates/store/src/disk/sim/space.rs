@@ -439,7 +439,9 @@ mod tests {
         disk
     }
 
-    fn contents(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
+    type Contents = Vec<(String, Option<Vec<u8>>)>;
+
+    fn contents(disk: &SimDisk) -> Contents {
         disk.paths().iter().map(|path| (path.display().to_string(), disk.file(path).map(<[u8]>::to_vec))).collect()
     }
 
@@ -462,7 +464,7 @@ mod tests {
 
     #[test]
     fn disks_have_the_same_fingerprint_exactly_when_they_look_the_same() {
-        let mut seen: BTreeMap<u64, Vec<(String, Option<Vec<u8>>)>> = BTreeMap::new();
+        let mut seen: BTreeMap<u64, Contents> = BTreeMap::new();
         let cut = PowerCut { model: CrashModel::Weakest, tears_sectors: true };
         pending().aftermath(cut).visit(1 << 10, 0, |survivor| {
             let found = contents(&survivor.disk());
