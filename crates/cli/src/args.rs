@@ -111,10 +111,13 @@ pub struct Version {
 #[derive(Args, Debug)]
 #[command(after_help = "The same seed gives the same world on every machine. Ends with 1 if a promise was broken.
 
+A broken promise is shrunk to the smallest world that still breaks it, and written to exuvia-sim-SEED.plan.
+
 Examples:
   exuvia sim
   exuvia sim --seed 42 --trace
-  exuvia sim --routers 20 --days 365 --runs 100")]
+  exuvia sim --replay exuvia-sim-42.plan --trace
+  exuvia sim --seed 1 --seeds 10000 --routers 50 --days 400     a night's work (docs/operating/sim.md)")]
 pub struct Sim {
     /// What determines everything that happens. [default: drawn anew]
     #[arg(long, value_name = "N")]
@@ -122,14 +125,21 @@ pub struct Sim {
     /// Routers in the world.
     #[arg(long, value_name = "R", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub routers: u16,
-    /// Virtual days.
+    /// Virtual days in which faults strike; the seed draws how many leaf lives fit into them.
     #[arg(long, value_name = "D", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=36500))]
     pub days: u16,
-    /// Worlds, one after the other, each with the next seed; the first broken promise ends it.
-    #[arg(long, value_name = "WORLDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub runs: u64,
+    /// Worlds, each with the next seed, on every processor; the first broken promise ends it.
+    #[arg(long, alias = "runs", value_name = "WORLDS", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// Run the world of this plan file instead of one that a seed draws.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "routers", "days", "plan"])]
+    pub replay: Option<PathBuf>,
+    /// Print the plan that the seed draws, as a file for `--replay`, and run nothing.
+    #[arg(long, conflicts_with_all = ["trace", "json", "seeds"])]
+    pub plan: bool,
     /// Print the plan and every event, on standard error.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "seeds")]
     pub trace: bool,
     /// Print one JSON object per world and line.
     #[arg(long)]

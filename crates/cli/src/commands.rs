@@ -5,4 +5,5 @@ pub mod daemon;
 pub mod extend;
 pub mod fleet;
 pub mod router;
+pub mod sim;
 pub mod tools;

@@ -94,7 +94,7 @@ fn run(printer: Printer, began: Instant, Cli { log, command }: &Cli) -> Result<(
         Command::Fleet(args) => wait(here, fleet::run(printer, args)),
         Command::Extend(args) => wait(router::THREADS, extend::extend(printer, args)),
         Command::Quickstart(args) => wait(cores, tools::quickstart(args, began)),
-        Command::Sim(args) => tools::sim(printer, args),
+        Command::Sim(args) => commands::sim::run(printer, args),
         Command::Version(args) => tools::version(printer, args),
         Command::Completions(args) => tools::completions(printer, args),
     }

@@ -37,8 +37,14 @@ pub enum Claim {
     CandidatesAreBounded,
     /// P6
     NobodySpins,
+    /// P8
+    NobodyBorrowsAName,
+    /// P9
+    DamageIsReported,
     /// After the faults
     EveryRouterEndsSteadyOnItsNewestProvenGeneration,
+    /// After the faults
+    EveryRouterRenewsAgain,
 }
 
 impl fmt::Display for Broken {
@@ -56,11 +62,11 @@ pub fn some_durable_generation_is_admitted(world: &World, router: usize) -> Resu
     if world.is_exempt(router) {
         return Ok(());
     }
-    for survivors in world.survivors(router) {
+    for survivors in world.survivors(router).iter() {
         if survivors.iter().any(|leaf| world.is_admitted_somewhere(router, leaf)) {
             continue;
         }
-        if world.is_beyond_promise(&survivors) {
+        if world.is_beyond_promise(survivors) {
             continue;
         }
         let names: Vec<String> = survivors.iter().map(|leaf| format!("{:?}", leaf.fingerprint)).collect();

@@ -14,6 +14,12 @@ pub(crate) fn key(number: u64) -> KeyId {
     KeyId(id)
 }
 
+/// The number of the router that the leaf is for: it stands in its key, as made-up keys are numbered.
+pub(crate) fn owner(leaf: &Leaf) -> Option<u64> {
+    let word: [u8; 8] = leaf.key.0.first_chunk().copied()?;
+    (u64::from_be_bytes(word) >> 32).checked_sub(1)
+}
+
 /// A leaf with this serial number.
 pub(crate) fn leaf(serial: u64, key: KeyId, not_before: UnixTime, not_after: UnixTime) -> Leaf {
     let mut mark = [0; 32];

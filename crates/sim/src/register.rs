@@ -1,7 +1,9 @@
 //! A register in the world's time: decisions pile up in one transaction, and their answers wait for its commit.
 
-use lifecycle::issuance::{Answer, Commit, Input, IssuancePolicy, Record};
+use lifecycle::issuance::{Answer, Commit, Input, IssuancePolicy, LeafStage, Record};
 use lifecycle::{Durable, Held, Now, UnixTime};
+
+use crate::mutant::Mutant;
 
 /// Who waits for an answer. The world delivers it.
 #[derive(Clone, Debug)]
@@ -29,6 +31,9 @@ pub(crate) struct Register {
     dirty: Vec<usize>,
     waiting: Vec<(Asker, Held<Answer>)>,
     fail_next: bool,
+    /// A mutant's answer has left, and its commit is still due.
+    pub(crate) is_answered_early: bool,
+    mutant: Option<Mutant>,
     backup: Option<(UnixTime, Vec<Record>)>,
     pub(crate) commits: u64,
     pub(crate) failed_commits: u64,
@@ -43,13 +48,15 @@ pub(crate) enum Submitted {
 }
 
 impl Register {
-    pub(crate) fn new(records: Vec<Record>) -> Self {
+    pub(crate) fn new(records: Vec<Record>, mutant: Option<Mutant>) -> Self {
         Self {
+            mutant,
             tip: records.clone(),
             durable: records,
             dirty: Vec::new(),
             waiting: Vec::new(),
             fail_next: false,
+            is_answered_early: false,
             backup: None,
             commits: 0,
             failed_commits: 0,
@@ -75,7 +82,14 @@ impl Register {
             Some(Commit { record: changed, .. }) => {
                 if let Some(changed) = changed {
                     *record = changed;
+                    if self.mutant == Some(Mutant::SingleFingerprint) {
+                        keep_only_the_newest_confirmed(record);
+                    }
                     self.dirty.push(router);
+                }
+                if self.mutant == Some(Mutant::AnswerBeforeDurable) {
+                    self.is_answered_early = true;
+                    return Some(Submitted::Now(asker, held.release(Durable::after_commit())));
                 }
             }
             // A record that waits for a commit makes its readers wait too.
@@ -137,5 +151,14 @@ impl Register {
         }
         self.tip.clone_from(&self.durable);
         true
+    }
+}
+
+/// As OpenZiti keeps it: the leaf that was confirmed or used last is the only one.
+fn keep_only_the_newest_confirmed(record: &mut Record) {
+    let settled = record.leaves.iter().rev().find(|leaf| leaf.stage != LeafStage::Pending).map(|leaf| leaf.seq);
+    record.leaves.retain(|leaf| leaf.stage == LeafStage::Pending || Some(leaf.seq) == settled);
+    if let (Some(seq), Some(last)) = (settled, &mut record.last_used) {
+        last.seq = seq;
     }
 }

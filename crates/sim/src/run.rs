@@ -33,16 +33,17 @@ pub struct Counts {
     pub faults: u64,
     pub checks: u64,
     pub losses: u64,
+    pub own_losses: u64,
+    pub rescues: u64,
+    pub impostors: u64,
     pub busiest_hour: u32,
 }
 
 /// What a seeded run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The plan, which the seed determines.
+    /// The plan, which determines everything.
     pub plan: Plan,
-    /// How long faults struck, before everything was healed.
-    pub time: Duration,
     /// Virtual time that passed, in milliseconds.
     pub virtual_ms: u64,
     /// What happened.
@@ -51,10 +52,87 @@ pub struct Report {
     pub broken: Option<Broken>,
 }
 
+impl Counts {
+    /// Adds another world's; of the busiest hour it keeps the busier.
+    pub fn add(&mut self, other: &Self) {
+        let busiest_hour = self.busiest_hour.max(other.busiest_hour);
+        for (sum, more) in self.all_mut().into_iter().zip(other.clone().all_mut()) {
+            *sum += *more;
+        }
+        self.busiest_hour = busiest_hour;
+    }
+
+    fn all_mut(&mut self) -> [&mut u64; 25] {
+        let Self {
+            events,
+            steps,
+            messages,
+            lost_messages,
+            handshakes,
+            dials,
+            refusals,
+            channels_lost,
+            requests,
+            signatures,
+            verifies,
+            renewals,
+            failed_rounds,
+            barriers,
+            failed_barriers,
+            cuts_in_disk_operations,
+            retired,
+            blocked,
+            lapsed,
+            faults,
+            checks,
+            losses,
+            own_losses,
+            rescues,
+            impostors,
+            busiest_hour: _,
+        } = self;
+        [
+            events,
+            steps,
+            messages,
+            lost_messages,
+            handshakes,
+            dials,
+            refusals,
+            channels_lost,
+            requests,
+            signatures,
+            verifies,
+            renewals,
+            failed_rounds,
+            barriers,
+            failed_barriers,
+            cuts_in_disk_operations,
+            retired,
+            blocked,
+            lapsed,
+            faults,
+            checks,
+            losses,
+            own_losses,
+            rescues,
+            impostors,
+        ]
+    }
+}
+
 impl Report {
     /// Was every promise kept?
     pub fn is_ok(&self) -> bool {
         self.broken.is_none()
+    }
+
+    /// The command that lets the same happen again, where a seed and two numbers tell all of it.
+    pub fn replay(&self) -> Option<String> {
+        let days = self.plan.time.as_secs() / 86_400;
+        self.plan.is_of_its_seed().then(|| {
+            format!("exuvia sim --seed {} --routers {} --days {days} --trace", self.plan.seed, self.plan.routers)
+        })
     }
 }
 
@@ -78,86 +156,108 @@ impl fmt::Display for Report {
             counts.losses
         )?;
         if let Some(broken) = &self.broken {
-            write!(f, "\n{broken}\nreplay: {}", self.replay())?;
+            write!(f, "\n{broken}")?;
+            if let Some(replay) = self.replay() {
+                write!(f, "\nreplay: {replay}")?;
+            }
         }
         Ok(())
     }
 }
 
-impl Report {
-    /// The command that lets the same happen again. Until the healing, a longer run is the same one.
-    fn replay(&self) -> String {
-        let (seed, time_s) = (self.plan.seed, self.time.as_secs());
-        let is_before_healing = u128::from(self.virtual_ms) <= self.time.as_millis();
-        if self.plan.is_of_its_seed() && (is_before_healing || time_s.is_multiple_of(86_400)) {
-            let days = time_s.div_ceil(86_400).max(1);
-            format!("exuvia sim --seed {seed} --routers {} --days {days} --trace", self.plan.routers)
-        } else {
-            format!("the plan above, for {time_s} s")
-        }
-    }
-}
-
-/// Runs the world of this seed with so many routers for so many virtual days, then heals it and waits until it has settled.
-pub fn run(seed: u64, routers: usize, days: u64) -> Report {
-    run_with(seed, routers, days, |_| {}, None)
+/// Runs this plan: safety while faults strike, then liveness.
+pub fn run(plan: Plan) -> Report {
+    run_told(plan, None)
 }
 
 /// As [`run`], and says the plan before the first tick and every event while it happens.
-pub fn run_traced(seed: u64, routers: usize, days: u64, mut say: impl FnMut(&str)) -> Report {
-    run_with(seed, routers, days, |_| {}, Some(&mut say))
+pub fn run_traced(plan: Plan, mut say: impl FnMut(&str)) -> Report {
+    run_told(plan, Some(&mut say))
 }
 
-/// As [`run`], with a plan that `change` has had a hand in.
-pub fn run_with(
-    seed: u64,
-    routers: usize,
-    days: u64,
-    change: impl FnOnce(&mut Plan),
-    say: Option<&mut dyn FnMut(&str)>,
-) -> Report {
-    let mut plan = Plan::swarm(seed);
-    plan.routers = routers;
-    change(&mut plan);
-    run_plan(plan, Duration::from_secs(days.saturating_mul(86_400)), say)
+fn run_told(plan: Plan, mut say: Option<&mut dyn FnMut(&str)>) -> Report {
+    let world = run_world(plan, &mut say);
+    Report {
+        virtual_ms: world.now_ms(),
+        counts: *world.counts(),
+        broken: world.broken().cloned(),
+        plan: world.plan().clone(),
+    }
 }
 
-/// Runs this plan: safety for `time`, then liveness.
-pub fn run_plan(plan: Plan, time: Duration, mut say: Option<&mut dyn FnMut(&str)>) -> Report {
+/// Runs a plan and hands out the world as it is in the end, or when the first promise was broken.
+pub(crate) fn run_world(plan: Plan, say: &mut Option<&mut dyn FnMut(&str)>) -> World {
     if let Some(say) = say.as_mut() {
         say(&plan.to_string());
     }
-    let mut world = World::new(plan.clone());
+    let time_ms = ms(plan.time);
+    let mut world = World::new(plan);
     if say.is_some() {
         world.keep_trace();
     }
-    let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    go(&mut world, time_ms, &mut say);
+    go(&mut world, time_ms, say);
     if world.broken().is_none() {
         world.heal();
-        let settles_ms = world.now_ms().saturating_add(settle_ms(&plan));
-        go(&mut world, settles_ms, &mut say);
-        check_liveness(&mut world);
-        hand_over(&mut world, &mut say);
+        world.finish_errands();
+        live_on(&mut world, say);
+        hand_over(&mut world, say);
     }
-    Report { time, virtual_ms: world.now_ms(), counts: *world.counts(), broken: world.broken().cloned(), plan }
+    world
 }
 
-/// How long a healed world may take: a renewal that is due, with every back-off and window at its longest.
-fn settle_ms(plan: &Plan) -> u64 {
-    u64::try_from((plan.leaf_life / 2).as_millis()).unwrap_or(u64::MAX)
+/// After everything is healed: every router renews once more within one leaf life, and ends steady.
+///
+/// A router whose best leaf was about to end, or which a person has to look after still, is not spoken for.
+fn live_on(world: &mut World, say: &mut Option<&mut dyn FnMut(&str)>) {
+    let leaf_life = world.plan().leaf_life;
+    let routers = 0..world.plan().routers;
+    let spoken_for: Vec<(usize, u64)> = routers
+        .filter(|router| !world.is_beyond_help(*router) && world.life_left(*router) > leaf_life / 10)
+        .map(|router| (router, world.renewals(router)))
+        .collect();
+    let end_ms = world.now_ms().saturating_add(ms(leaf_life));
+    let waits = |world: &World| {
+        spoken_for
+            .iter()
+            .filter(|(router, before)| world.renewals(*router) == *before)
+            .map(|(router, _)| *router)
+            .next()
+    };
+    while world.broken().is_none() && waits(world).is_some() && world.next_at().is_some_and(|at| at <= end_ms) {
+        // In steps: nobody looks at every router after every event.
+        let until_ms = world.now_ms().saturating_add(ms(leaf_life) / 50).min(end_ms);
+        go(world, until_ms.max(world.next_at().unwrap_or(0)), say);
+    }
+    if world.broken().is_some() {
+        return;
+    }
+    if let Some(router) = waits(world).filter(|router| world.is_in_the_promise(*router)) {
+        let found = format!("no renewal within a leaf life after the faults; it is in {:?}", world.phase(router));
+        world.claim(router, Claim::EveryRouterRenewsAgain, Err(found));
+        return;
+    }
+    check_liveness(world);
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn go(world: &mut World, until_ms: u64, say: &mut Option<&mut dyn FnMut(&str)>) {
+    if say.is_none() {
+        let _ = world.run_to(until_ms);
+        return;
+    }
     while world.broken().is_none() && world.next_at().is_some_and(|at| at <= until_ms) {
         world.tick();
         hand_over(world, say);
     }
+    let _ = world.run_to(until_ms);
     hand_over(world, say);
 }
 
 fn hand_over(world: &mut World, say: &mut Option<&mut dyn FnMut(&str)>) {
-    if let Some(say) = say.as_mut() {
+    if let Some(say) = say {
         for line in world.take_trace() {
             say(&line);
         }
@@ -169,10 +269,10 @@ fn hand_over(world: &mut World, say: &mut Option<&mut dyn FnMut(&str)>) {
 /// A router that is in the middle of a renewal gets the time to finish it. One whose every leaf expired needs a person.
 pub fn check_liveness(world: &mut World) {
     for router in 0..world.plan().routers {
-        if world.plan().router_make == crate::Make::Stock || world.is_beyond_help(router) {
+        if world.is_beyond_help(router) {
             continue;
         }
-        let patience = Duration::from_millis(settle_ms(world.plan()) / 5);
+        let patience = world.plan().leaf_life / 10;
         if world.run_until(patience, |world| world.is_settled(router).is_ok()) {
             continue;
         }

@@ -2,8 +2,10 @@
 
 mod chaos;
 mod exuvia;
+mod hostile;
 mod network;
 mod openziti;
+mod operator;
 mod ours;
 mod script;
 mod view;
@@ -19,8 +21,10 @@ use crate::Dice;
 use crate::claims::{Broken, Claim};
 use crate::clock::Clock;
 use crate::message::{ChannelId, Message, UnderlayId};
+use crate::mutant::Mutant;
 use crate::paper;
-use crate::plan::{Make, Plan};
+use crate::plan::{Make, Plan, Stream, Strike};
+use crate::queue::Queue;
 use crate::register::{Asker, Matter, Register, Submitted};
 use crate::run::Counts;
 use crate::stock::{CertFile, Cluster, Row, StockProcess};
@@ -31,21 +35,76 @@ pub use script::{Action, Leaves};
 /// Something that will happen.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    ToRouter { router: usize, controller: usize, message: Message },
-    ToController { controller: usize, router: usize, message: Message },
-    Wake { router: usize, life: u32, turn: u64 },
-    HandshakeTimeout { router: usize, life: u32, underlay: UnderlayId, reachable: bool },
-    RouterFindsChannelDead { router: usize, channel: ChannelId },
-    ControllerFindsChannelDead { controller: usize, channel: ChannelId },
+    ToRouter {
+        router: usize,
+        controller: usize,
+        message: Message,
+    },
+    ToController {
+        controller: usize,
+        router: usize,
+        message: Message,
+    },
+    Wake {
+        router: usize,
+        life: u32,
+        turn: u64,
+    },
+    HandshakeTimeout {
+        router: usize,
+        life: u32,
+        underlay: UnderlayId,
+        reachable: bool,
+    },
+    RouterFindsChannelDead {
+        router: usize,
+        channel: ChannelId,
+    },
+    ControllerFindsChannelDead {
+        controller: usize,
+        channel: ChannelId,
+    },
     Commit,
-    Signed { asker: Asker, client: Leaf, server: Leaf },
-    Apply { node: usize, until: usize },
-    StockAnswer { controller: usize, life: u32, router: usize, channel: ChannelId, act: openziti::Act },
-    StartRouter { router: usize },
-    StartController { controller: usize },
-    Chaos,
+    Signed {
+        asker: Asker,
+        client: Leaf,
+        server: Leaf,
+    },
+    Apply {
+        node: usize,
+        until: usize,
+    },
+    StockAnswer {
+        controller: usize,
+        life: u32,
+        router: usize,
+        channel: ChannelId,
+        act: openziti::Act,
+    },
+    StartRouter {
+        router: usize,
+    },
+    StartController {
+        controller: usize,
+    },
+    /// The next fault of this stream, or of the list.
+    Strike {
+        strike: Strike,
+        stream: Option<usize>,
+    },
     Over(Trouble),
     BackUp,
+    /// A person does what only a person can do.
+    Operator {
+        router: usize,
+        errand: operator::Errand,
+    },
+    /// A mutant's: throw a generation away unless its 20303 was answered with success.
+    Forget {
+        router: usize,
+        life: u32,
+        number: lifecycle::GenerationNumber,
+    },
 }
 
 /// A channel as one side sees it.
@@ -73,7 +132,18 @@ pub(crate) struct RouterHost {
     pub(crate) clock: Clock,
     /// Grows with every start, so that timers of a dead process are dead.
     pub(crate) life: u32,
-    pub(crate) is_suspended: bool,
+    /// Of a suspended machine: what happens when it wakes up.
+    pub(crate) asleep: Option<Vec<Event>>,
+    /// Its own luck, whatever else the world holds.
+    pub(crate) dice: Dice,
+    /// How many numbers were made up for it.
+    pub(crate) made: u64,
+    /// The newest client leaves that were ever on its disk, as many as a manifest names.
+    pub(crate) held: Vec<Leaf>,
+    /// Renewals from beginning to end.
+    pub(crate) renewals: u64,
+    /// An operator has switched it off.
+    pub(crate) is_disabled: bool,
     pub(crate) body: Body,
     /// What a crash at this instant may leave, one set of client leaves for each worst case.
     pub(crate) survivors: Vec<Vec<Leaf>>,
@@ -105,6 +175,8 @@ pub(crate) struct Links {
     pub(crate) dials: BTreeMap<UnderlayId, Dial>,
     /// By controller.
     pub(crate) channels: BTreeMap<usize, Channel>,
+    /// Channels whose farewell overtook their Result.
+    pub(crate) farewells: BTreeSet<ChannelId>,
     /// When to dial again, by controller (stock only; ours has a machine for it).
     pub(crate) redial_ms: BTreeMap<usize, (u64, u32)>,
 }
@@ -133,8 +205,10 @@ pub struct World {
     pub(crate) issuance: IssuancePolicy,
     pub(crate) dice: Dice,
     pub(crate) now_ms: u64,
-    pub(crate) sequence: u64,
-    pub(crate) queue: BTreeMap<(u64, u64), Event>,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) streams: Vec<Stream>,
+    /// The faults that have struck.
+    pub(crate) struck: Vec<Strike>,
     pub(crate) routers: Vec<RouterHost>,
     pub(crate) controllers: Vec<ControllerHost>,
     pub(crate) register: Register,
@@ -142,7 +216,6 @@ pub struct World {
     /// Pairs of router and controller without a way, and which ways: (to the controller, to the router).
     pub(crate) blocked: BTreeMap<(usize, usize), (u32, u32)>,
     pub(crate) rules: Vec<Rule>,
-    pub(crate) next_id: u64,
     pub(crate) counts: Counts,
     pub(crate) broken: Option<Broken>,
     pub(crate) trace: Option<Vec<String>>,
@@ -175,19 +248,19 @@ impl World {
             })
             .collect();
         let mut world = Self {
-            policy: Policy::default(),
+            policy: if plan.mutant == Some(Mutant::NoBackoff) { impatient() } else { Policy::default() },
             issuance,
             dice,
             now_ms: 0,
-            sequence: 0,
-            queue: BTreeMap::new(),
+            queue: Queue::new(),
+            streams: Stream::all(&plan),
+            struck: Vec::new(),
             routers: Vec::new(),
             controllers,
-            register: Register::new(Vec::new()),
+            register: Register::new(Vec::new(), None),
             cluster: Cluster::new(0, &[]),
             blocked: BTreeMap::new(),
             rules: Vec::new(),
-            next_id: 1,
             counts: Counts::default(),
             broken: None,
             trace: None,
@@ -201,12 +274,10 @@ impl World {
         };
         world.enroll_everybody();
         for router in 0..world.routers.len() {
-            let after_ms = world.dice.between(1, 2_000);
+            let after_ms = world.dice_of(router).between(1, 2_000);
             world.at(after_ms, Event::StartRouter { router });
         }
-        if !world.plan.fault_every.is_zero() {
-            world.schedule_chaos();
-        }
+        world.schedule_strikes();
         world
     }
 
@@ -215,21 +286,24 @@ impl World {
         let mut records = Vec::new();
         let mut rows = Vec::new();
         for router in 0..self.plan.routers {
-            let key = paper::key(self.fresh());
-            let (client, server) = self.sign(0, key);
-            let id = TokenId([u8::try_from(router % 256).unwrap_or(0); 32]);
+            let number = self.plan.first_router + router as u64;
+            self.routers.push(RouterHost::new(self.plan.seed, number));
+            let key = paper::key(self.fresh(router));
+            let (client, server) = self.sign(0, router, key);
+            let id = TokenId(paper::key(number).0);
             let token = Token {
                 id,
                 kind: EnrollmentKind::Edge,
                 expires: self.true_now(0).plus(self.issuance.token_life),
                 enrolled: None,
             };
-            let record = Record::new(RouterId::new(format!("r{router}")), token);
+            let record = Record::new(RouterId::new(format!("r{number}")), token);
             records.push(self.enrolled_record(record, id, key, client, server));
             rows.push(Row { admitted: client, pending: None });
             let body = match self.plan.router_make {
                 Make::Exuvia => {
-                    Body::Exuvia(Box::new(exuvia::Exuvia::enrolled(self.clock_now(0), key, client, server)))
+                    let disk = exuvia::new_disk(self.plan.mutant);
+                    Body::Exuvia(Box::new(exuvia::Exuvia::enrolled(disk, self.clock_now(0), key, client, server)))
                 }
                 Make::Stock => Body::Stock(Box::new(StockHost {
                     file: CertFile { cached: Some(client), durable: Some(client), written_back_ms: 0 },
@@ -237,18 +311,12 @@ impl World {
                     links: Links::default(),
                 })),
             };
-            self.routers.push(RouterHost {
-                clock: Clock::default(),
-                life: 0,
-                is_suspended: false,
-                body,
-                survivors: vec![vec![client]],
-                is_exempt: false,
-                hour: (0, 0),
-                is_lost: false,
-            });
+            if let Some(host) = self.routers.get_mut(router) {
+                host.body = body;
+                host.survivors = vec![vec![client]];
+            }
         }
-        self.register = Register::new(records);
+        self.register = Register::new(records, self.plan.mutant);
         self.cluster = Cluster::new(self.controllers.len(), &rows);
     }
 
@@ -275,11 +343,12 @@ impl World {
     }
 
     /// A signer's work: two leaves for one key, dated by this controller's clock.
-    pub(crate) fn sign(&mut self, controller: usize, key: lifecycle::KeyId) -> (Leaf, Leaf) {
+    pub(crate) fn sign(&mut self, controller: usize, router: usize, key: lifecycle::KeyId) -> (Leaf, Leaf) {
         let now = self.true_now(controller);
         let life = self.plan.leaf_life;
         let backdated = now.minus(self.backdating());
-        let mut make = || paper::leaf(self.fresh(), key, backdated, now.plus(life));
+        let seed = self.plan.seed;
+        let mut make = || paper::leaf(self.fresh(router) ^ Dice::new(seed).roll(), key, backdated, now.plus(life));
         (make(), make())
     }
 
@@ -293,9 +362,31 @@ impl World {
         self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&issued_at))
     }
 
-    pub(crate) fn fresh(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+    /// A number that nobody else has, made up for this router.
+    pub(crate) fn fresh(&mut self, router: usize) -> u64 {
+        let number = self.plan.first_router + router as u64;
+        let Some(host) = self.routers.get_mut(router) else { return 0 };
+        host.made += 1;
+        ((number + 1) << 32) + host.made
+    }
+
+    /// The luck of one router.
+    pub(crate) fn dice_of(&mut self, router: usize) -> &mut Dice {
+        match self.routers.get_mut(router) {
+            Some(host) => &mut host.dice,
+            None => &mut self.dice,
+        }
+    }
+
+    /// The router with this number, if the world has it.
+    pub(crate) fn router_with_number(&self, number: u64) -> Option<usize> {
+        let at = usize::try_from(number.checked_sub(self.plan.first_router)?).ok()?;
+        (at < self.routers.len()).then_some(at)
+    }
+
+    /// Every fault that has struck so far.
+    pub fn struck(&self) -> &[Strike] {
+        &self.struck
     }
 
     pub(crate) fn clock_now(&self, controller: usize) -> Now {
@@ -311,8 +402,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, after_ms: u64, event: Event) {
-        self.sequence += 1;
-        self.queue.insert((self.now_ms.saturating_add(after_ms), self.sequence), event);
+        self.queue.push(self.now_ms.saturating_add(after_ms), event);
     }
 
     /// Milliseconds since the world began.
@@ -364,7 +454,7 @@ impl World {
 
     /// Lets the next thing happen. `false` when nothing is left.
     pub fn tick(&mut self) -> bool {
-        let Some(((at_ms, _), event)) = self.queue.pop_first() else { return false };
+        let Some((at_ms, event)) = self.queue.pop() else { return false };
         self.now_ms = at_ms;
         self.counts.events += 1;
         self.happen(event);
@@ -376,7 +466,7 @@ impl World {
     /// # Errors
     /// The broken promise.
     pub fn run_to(&mut self, until_ms: u64) -> Result<(), Broken> {
-        while self.broken.is_none() && self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= until_ms) {
+        while self.broken.is_none() && self.queue.next_at().is_some_and(|at| at <= until_ms) {
             self.tick();
         }
         match &self.broken {
@@ -389,6 +479,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        let Some(event) = self.put_off(event) else { return };
         match event {
             Event::ToRouter { router, controller, message } => self.router_receives(router, controller, message),
             Event::ToController { controller, router, message } => {
@@ -423,9 +514,11 @@ impl World {
             }
             Event::StartRouter { router } => self.start_router(router),
             Event::StartController { controller } => self.start_controller(controller),
-            Event::Chaos => self.chaos(),
+            Event::Strike { strike, stream } => self.strike(strike, stream),
             Event::Over(trouble) => self.trouble_over(trouble),
-            Event::BackUp => self.back_up(),
+            Event::BackUp => self.keep_backing_up(),
+            Event::Operator { router, errand } => self.run_errand(router, errand),
+            Event::Forget { router, life, number } => self.forget_unanswered(router, life, number),
         }
     }
 
@@ -434,9 +527,14 @@ impl World {
         let asker = Asker { controller, life: host.life, router, matter };
         let now = self.clock_now(controller);
         match self.register.submit(now, &self.issuance, input, asker) {
-            Some(Submitted::Now(asker, answer)) => self.answered(asker, answer),
+            Some(Submitted::Now(asker, answer)) => {
+                if std::mem::take(&mut self.register.is_answered_early) {
+                    self.at(5, Event::Commit);
+                }
+                self.answered(asker, answer);
+            }
             Some(Submitted::Later { is_first: true }) => {
-                let after_ms = self.dice.between(1, 8);
+                let after_ms = self.dice_of(router).between(1, 8);
                 self.at(after_ms, Event::Commit);
             }
             Some(Submitted::Later { is_first: false }) | None => {}
@@ -460,4 +558,36 @@ impl World {
             self.ours_answers(asker, answer);
         }
     }
+}
+
+impl RouterHost {
+    fn new(seed: u64, number: u64) -> Self {
+        let mut of_seed = Dice::new(seed);
+        Self {
+            clock: Clock::default(),
+            life: 0,
+            asleep: None,
+            dice: Dice::new(of_seed.roll() ^ Dice::new(number).roll()),
+            made: 0,
+            renewals: 0,
+            held: Vec::new(),
+            is_disabled: false,
+            // Its machine comes with its enrollment.
+            body: Body::Stock(Box::new(StockHost {
+                file: CertFile { cached: None, durable: None, written_back_ms: 0 },
+                process: None,
+                links: Links::default(),
+            })),
+            survivors: Vec::new(),
+            is_exempt: false,
+            hour: (0, 0),
+            is_lost: false,
+        }
+    }
+}
+
+/// A policy that never waits.
+fn impatient() -> Policy {
+    let zero = Duration::ZERO;
+    Policy { spacing: zero, backoff_min: zero, backoff_max: zero, ..Policy::default() }
 }

@@ -1,11 +1,11 @@
-//! The commands around the product: quickstart, sim, version, completions.
+//! The commands around the product: quickstart, version, completions.
 
 use std::time::Instant;
 
 use clap::CommandFactory as _;
 use serde::Serialize;
 
-use crate::args::{Cli, Completions, Sim, Version};
+use crate::args::{Cli, Completions, Version};
 use crate::exit::{Exit, Failure};
 use crate::output::Printer;
 use crate::quickstart::{self, QuickstartArgs};
@@ -45,53 +45,4 @@ pub async fn quickstart(args: &QuickstartArgs, began: Instant) -> Result<(), Fai
             Err(Failure::new(Exit::Failed, error).hint(hint))
         }
     }
-}
-
-/// `exuvia sim`. Blocks.
-pub fn sim(printer: Printer, args: &Sim) -> Result<(), Failure> {
-    let first = match args.seed {
-        Some(seed) => seed,
-        None => {
-            let mut bytes = [0; 8];
-            aws_lc_rs::rand::fill(&mut bytes)
-                .map_err(|_| Failure::because(Exit::Failed, "this machine has no randomness"))?;
-            // Short enough to be typed.
-            u64::from_le_bytes(bytes) >> 32
-        }
-    };
-    for run in 0..args.runs {
-        let seed = first.wrapping_add(run);
-        // Said before the first tick, so that even a world that hangs can be run again.
-        printer.note(&format!("exuvia sim --seed {seed} --routers {} --days {}", args.routers, args.days));
-        let (routers, days) = (usize::from(args.routers), u64::from(args.days));
-        let report = match args.trace {
-            true => sim::run_traced(seed, routers, days, |line| printer.note(line)),
-            false => sim::run(seed, routers, days),
-        };
-        if args.json {
-            let counts = &report.counts;
-            printer.json_line(&serde_json::json!({
-                "seed": seed,
-                "is_ok": report.is_ok(),
-                "broken": report.broken.as_ref().map(ToString::to_string),
-                "virtual_ms": report.virtual_ms,
-                "renewals": counts.renewals,
-                "failed_rounds": counts.failed_rounds,
-                "faults": counts.faults,
-                "messages": counts.messages,
-                "lost_messages": counts.lost_messages,
-                "handshakes": counts.handshakes,
-                "failed_barriers": counts.failed_barriers,
-                "checks": counts.checks,
-                "losses": counts.losses,
-            }))?;
-        } else {
-            printer.data(&report.to_string())?;
-        }
-        if !report.is_ok() {
-            return Err(Failure::because(Exit::Failed, format!("seed {seed} broke a promise"))
-                .hint(format!("see it happen: exuvia sim --seed {seed} --routers {routers} --days {days} --trace")));
-        }
-    }
-    Ok(())
 }

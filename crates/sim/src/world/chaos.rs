@@ -1,9 +1,12 @@
-//! Faults that strike by the dice.
+//! Faults as they strike and as they end.
 
-use store::disk::{Errno, Fault as DiskFault};
+use store::disk::{Errno, Fault as DiskFault, SimDisk};
+use store::format::decode_manifest;
 
+use super::exuvia::MANIFEST;
 use super::{Body, Event, World};
-use crate::plan::Fault;
+use crate::Dice;
+use crate::plan::{Fault, Strike, Target};
 
 /// A fault that lasts for a while, on one router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,43 +26,61 @@ pub enum Trouble {
 }
 
 impl World {
-    pub(crate) fn schedule_chaos(&mut self) {
-        let mean_ms = u64::try_from(self.plan.fault_every.as_millis()).unwrap_or(u64::MAX);
-        let after_ms = self.dice.between(1, mean_ms.saturating_mul(2).max(1));
-        self.at(after_ms, Event::Chaos);
-        if self.counts.faults == 0
-            && self.register.backup_taken().is_none()
-            && self.plan.faults.contains(&Fault::Restore)
+    /// Puts the first fault of every stream into the queue, or all that are listed.
+    pub(crate) fn schedule_strikes(&mut self) {
+        match self.plan.strikes.clone() {
+            Some(strikes) => {
+                for strike in strikes {
+                    self.at(strike.at_ms, Event::Strike { strike, stream: None });
+                }
+            }
+            None => (0..self.streams.len()).for_each(|stream| self.schedule_next(stream)),
+        }
+        let restores = |strike: &Strike| strike.fault == Fault::Restore;
+        if self.plan.faults.contains(&Fault::Restore)
+            || self.plan.strikes.as_ref().is_some_and(|strikes| strikes.iter().any(restores))
         {
-            self.back_up();
+            self.keep_backing_up();
         }
     }
 
-    pub(crate) fn chaos(&mut self) {
+    fn schedule_next(&mut self, stream: usize) {
+        if let Some(strike) = self.streams.get_mut(stream).and_then(Iterator::next) {
+            let after_ms = strike.at_ms.saturating_sub(self.now_ms);
+            self.at(after_ms, Event::Strike { strike, stream: Some(stream) });
+        }
+    }
+
+    pub(crate) fn strike(&mut self, strike: Strike, stream: Option<usize>) {
         if self.is_healed {
             return;
         }
-        let router = self.dice.pick(self.routers.len());
-        let controller = self.dice.pick(self.controllers.len());
-        let fault = self.plan.faults.get(self.dice.pick(self.plan.faults.len())).copied();
-        if let Some(fault) = fault {
-            self.counts.faults += 1;
-            self.note(|| format!("fault: {fault:?} at router {router}"));
-            self.strike(fault, router, controller);
+        if let Some(stream) = stream {
+            self.schedule_next(stream);
         }
-        self.schedule_chaos();
+        let router = match strike.target {
+            Target::Router(number) => self.router_with_number(number),
+            Target::Controllers => Some(0),
+        };
+        // A shrunk world may have fewer routers than the one that the list is from.
+        let Some(router) = router else { return };
+        self.counts.faults += 1;
+        self.struck.push(strike);
+        self.note(|| {
+            let at = if strike.fault.is_of_controllers() { String::new() } else { format!(" at router {router}") };
+            format!("fault: {}{at}, {} ms", strike.fault.name(), strike.lasts_ms)
+        });
+        if !strike.fault.is_of_controllers() {
+            self.rescue_if_lost(router);
+        }
+        self.perform_strike(strike, router);
     }
 
-    /// How long a fault lasts: short of what would let every leaf expire.
-    fn lasts_ms(&mut self) -> u64 {
-        let most = u64::try_from(self.plan.leaf_life.as_millis() / 20).unwrap_or(u64::MAX);
-        let short = self.dice.chance(500);
-        self.dice.between(1, if short { most.min(90_000) } else { most }.max(1))
-    }
-
-    fn strike(&mut self, fault: Fault, router: usize, controller: usize) {
-        let lasts_ms = self.lasts_ms();
-        match fault {
+    fn perform_strike(&mut self, strike: Strike, router: usize) {
+        let Strike { lasts_ms, .. } = strike;
+        let mut luck = Dice::new(strike.luck);
+        let controller = luck.pick(self.controllers.len());
+        match strike.fault {
             Fault::KillRouter => {
                 self.kill_router(router);
                 self.at(lasts_ms, Event::StartRouter { router });
@@ -68,10 +89,7 @@ impl World {
                 self.cut_power(router);
                 self.at(lasts_ms, Event::StartRouter { router });
             }
-            Fault::PowerCutInDiskOperation => {
-                let nth = self.dice.below(120);
-                self.fail_disk_operation(router, nth, DiskFault::Crash);
-            }
+            Fault::PowerCutInDiskOperation => self.fail_disk_operation(router, luck.below(120), DiskFault::Crash),
             Fault::KillController => {
                 self.kill_controller(controller);
                 self.at(lasts_ms, Event::StartController { controller });
@@ -82,20 +100,21 @@ impl World {
             Fault::DiskFull => self.trouble(Trouble::FullDisk(router), lasts_ms),
             Fault::DiskReadOnly => self.trouble(Trouble::ReadOnlyDisk(router), lasts_ms),
             Fault::DiskError => {
-                let nth = self.dice.below(60);
-                let kind = match self.dice.below(3) {
+                let nth = luck.below(60);
+                let kind = match luck.below(3) {
                     0 => DiskFault::Refuse(Errno::IO),
                     1 => DiskFault::Half(Errno::NOSPC),
                     _ => DiskFault::DoneBut(Errno::IO),
                 };
                 self.fail_disk_operation(router, nth, kind);
             }
+            Fault::RotManifest => self.rot_manifest(router, luck.pick(136)),
             Fault::ClockStep => {
-                let by_ms = match self.dice.below(4) {
+                let by_ms = match luck.below(4) {
                     0 => -120_000,
                     1 => 12 * 365 * 86_400_000,
                     2 => -50 * 365 * 86_400_000,
-                    _ => i64::try_from(self.dice.below(20 * 86_400_000)).unwrap_or(0),
+                    _ => i64::try_from(luck.below(20 * 86_400_000)).unwrap_or(0),
                 };
                 self.trouble(Trouble::WrongClock(router, by_ms), lasts_ms);
             }
@@ -108,7 +127,25 @@ impl World {
                 }
             }
             Fault::RenewNow => self.renew_now(router),
+            Fault::Revoke => self.revoke_for(router, lasts_ms),
+            Fault::EnrollAnew => self.enroll_anew_after(router, lasts_ms),
+            Fault::Disable => self.disable_for(router, lasts_ms),
+            Fault::Readmit => self.readmit(router),
+            Fault::Impostor => self.impersonate(router, controller, luck.roll()),
         }
+    }
+
+    /// A bit of the manifest flips. P9: whoever reads it now is told, and every whole generation is still there.
+    pub fn rot_manifest(&mut self, router: usize, byte: usize) {
+        // A bit that flips twice is well again; one is enough.
+        let is_whole = |disk: &mut SimDisk| disk.file(MANIFEST).is_some_and(|bytes| decode_manifest(bytes).is_ok());
+        if self.with_disk(router, |disk| is_whole(disk) && disk.rot(MANIFEST, byte)) != Some(true) {
+            return;
+        }
+        self.note(|| format!("a bit flips in byte {byte} of the manifest of router {router}"));
+        self.check_damage_is_told(router);
+        self.survey(router);
+        self.check_identity(router);
     }
 
     /// Lets a lasting fault begin, unless the same one is on already.
@@ -132,7 +169,7 @@ impl World {
             Trouble::WrongClock(router, by_ms) => self.step_router_clock(router, by_ms),
             Trouble::Asleep(router) => {
                 if let Some(host) = self.routers.get_mut(router) {
-                    host.is_suspended = true;
+                    host.asleep.get_or_insert_default();
                 }
             }
         }
@@ -151,12 +188,14 @@ impl World {
             Trouble::WrongClock(router, by_ms) => self.step_router_clock(router, -by_ms),
             Trouble::Asleep(router) => {
                 let Some(host) = self.routers.get_mut(router) else { return };
-                host.is_suspended = false;
+                for event in host.asleep.take().unwrap_or_default() {
+                    self.at(1, event);
+                }
             }
         }
     }
 
-    /// Ends every fault for good: everything that is down starts, every wire is mended.
+    /// Ends every fault for good: everything that is down starts, every wire is mended, and whoever needs a person gets one.
     pub fn heal(&mut self) {
         self.is_healed = true;
         self.note(|| "healed".to_owned());
@@ -177,13 +216,30 @@ impl World {
         }
     }
 
+    /// A machine that is suspended does nothing; what would have happened happens when it wakes up.
+    pub(crate) fn put_off(&mut self, event: Event) -> Option<Event> {
+        let router = match event {
+            Event::ToRouter { router, .. }
+            | Event::Wake { router, .. }
+            | Event::HandshakeTimeout { router, .. }
+            | Event::RouterFindsChannelDead { router, .. }
+            | Event::Forget { router, .. }
+            | Event::StartRouter { router } => router,
+            _ => return Some(event),
+        };
+        match self.routers.get_mut(router).and_then(|host| host.asleep.as_mut()) {
+            Some(asleep) => {
+                asleep.push(event);
+                None
+            }
+            None => Some(event),
+        }
+    }
+
     pub(crate) fn wake(&mut self, router: usize, life: u32, turn: u64) {
         let Some(host) = self.routers.get(router) else { return };
         if host.life != life {
             return;
-        }
-        if host.is_suspended {
-            return self.at(5_000, Event::Wake { router, life, turn });
         }
         match host.body {
             Body::Exuvia(_) => self.wake_exuvia(router, turn),

@@ -1,11 +1,12 @@
 //! Our router: the real machine over the real store, and the smallest shell that can run them.
 
 mod effects;
+mod mistakes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lifecycle::manifest::{Candidate, Manifest};
+use lifecycle::manifest::{CANDIDATES_MAX, Candidate, Manifest};
 use lifecycle::recovery::{Found, recover, recover_in_process};
 use lifecycle::renewal::{Barrier, DialOutcome, Effect, Input, Issued, Phase, Renewal, Storage, StorageTrouble};
 use lifecycle::{GenerationNumber, KeyId, Leaf, Now};
@@ -16,13 +17,18 @@ use store::identity::{IdentityStore, Loaded};
 
 use super::{Body, Event, Links, World};
 use crate::claims::{Claim, candidates_are_bounded};
+use crate::mutant::Mutant;
 use crate::paper;
 
 pub(crate) const FOLDER: &str = "/etc/ziti";
 pub(crate) const STATE: &str = "/etc/ziti/.exuvia/r";
+pub(crate) const MANIFEST: &str = "/etc/ziti/.exuvia/r/manifest";
 
 /// Steps and messages of one router in one virtual hour that are still called patience.
 const BUSY_PER_HOUR: u32 = 4_000;
+
+/// Ten years.
+const LONGEST_SLEEP_MS: u64 = 3_650 * 86_400_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Exuvia {
@@ -48,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) published: Option<GenerationNumber>,
     /// Which wake-up counts; earlier ones are void.
     pub(crate) turn: u64,
+    /// Generations whose 20303 was answered with success.
+    confirmed: BTreeSet<GenerationNumber>,
     /// Starts and STAGEs in a row that the disk failed.
     mishaps: u32,
     paused_until_ms: u64,
@@ -72,16 +80,22 @@ impl Blocking {
 }
 
 impl Exuvia {
-    pub(crate) fn enrolled(now: Now, key: KeyId, client: Leaf, server: Leaf) -> Self {
-        let mut body = Self { disk: Some(SimDisk::with_folder(FOLDER)), process: None, surveyed: None };
+    pub(crate) fn enrolled(disk: SimDisk, now: Now, key: KeyId, client: Leaf, server: Leaf) -> Self {
+        let mut body = Self { disk: Some(disk), process: None, surveyed: None };
         body.enroll(now, key, client, server);
         body
     }
 
-    /// Enrolls through the real store, on whatever is on the disk.
-    pub(crate) fn enroll(&mut self, now: Now, key: KeyId, client: Leaf, server: Leaf) {
-        let Some(disk) = self.disk.take() else { return };
-        let Ok((mut store, _)) = IdentityStore::open(disk, Path::new(STATE), "") else { return };
+    /// Enrolls through the real store, on whatever is on the disk. False when the disk did not take it.
+    pub(crate) fn enroll(&mut self, now: Now, key: KeyId, client: Leaf, server: Leaf) -> bool {
+        let Some(disk) = self.disk.take() else { return false };
+        let mut store = match IdentityStore::open(disk, Path::new(STATE), "") {
+            Ok((store, _)) => store,
+            Err((_, disk)) => {
+                self.disk = Some(disk);
+                return false;
+            }
+        };
         let manifest = store.load(paper::facts).ok().and_then(|loaded| loaded.manifest().cloned()).unwrap_or_default();
         let keys = paper::keys(key);
         let files = paper::files(keys.clone(), &client, &server);
@@ -93,16 +107,29 @@ impl Exuvia {
             after = manifest;
             store.commit(&after).map_err(drop)
         });
-        if let Ok(number) = number {
+        let is_stored = number.is_ok_and(|number| {
             let issued = Issued { client, server, digest: digest_of(number, &files) };
-            let _ = lifecycle::enrollment::finish(now, after, number, issued).settle(|barrier| {
+            let finished = lifecycle::enrollment::finish(now, after, number, issued).settle(|barrier| {
                 let Barrier::Stage { number, manifest } = barrier else { return Err(()) };
                 store.stage(number, &files).map_err(drop)?;
                 store.commit(&manifest).map_err(drop)
             });
-        }
+            finished.is_ok()
+        });
         self.disk = Some(store.close());
+        is_stored
     }
+}
+
+/// A disk with the folder of the identity files, wrong in one way if the mutant says so.
+pub(crate) fn new_disk(mutant: Option<Mutant>) -> SimDisk {
+    let mut disk = SimDisk::with_folder(FOLDER);
+    match mutant {
+        Some(Mutant::NoFileSync) => disk.mutate(store::disk::Mutant::NoFileSync),
+        Some(Mutant::NoFolderSync) => disk.mutate(store::disk::Mutant::NoFolderSync),
+        _ => {}
+    }
+    disk
 }
 
 impl World {
@@ -151,6 +178,7 @@ impl World {
             admitted: BTreeSet::new(),
             published: None,
             turn: 0,
+            confirmed: BTreeSet::new(),
             mishaps: 0,
             paused_until_ms: 0,
         });
@@ -297,7 +325,7 @@ impl World {
             }
             u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
         });
-        let wait_ms = wait_ms.max(process.paused_until_ms.saturating_sub(now_ms)).clamp(1, 86_400_000);
+        let wait_ms = wait_ms.max(process.paused_until_ms.saturating_sub(now_ms)).clamp(1, LONGEST_SLEEP_MS);
         process.turn += 1;
         let turn = process.turn;
         self.at(wait_ms, Event::Wake { router, life, turn });
@@ -317,7 +345,10 @@ impl World {
         };
         self.counts.barriers += 1;
         let blocking = Blocking::of(barrier);
-        let key = paper::key(self.fresh());
+        let key = paper::key(self.fresh(router));
+        if self.plan.mutant == Some(Mutant::VerifyBeforeStage) && matches!(blocking, Blocking::Leaves) {
+            return self.show_before_durable(router, next, step);
+        }
         let Some(process) = self.process_mut(router) else { return };
         let outcome = step.settle(|barrier| process.commit(barrier, key));
         if self.disk_is_down(router) {
@@ -400,6 +431,13 @@ impl World {
         self.claim(router, Claim::CandidatesAreBounded, bounded);
         let Some(host) = self.routers.get_mut(router) else { return };
         if let Some(survivors) = survivors {
+            for leaf in survivors.first().into_iter().flatten() {
+                if !host.held.contains(leaf) {
+                    host.held.push(*leaf);
+                }
+            }
+            let surplus = host.held.len().saturating_sub(CANDIDATES_MAX);
+            host.held.drain(..surplus);
             host.survivors = survivors;
         }
         if let Body::Exuvia(body) = &mut host.body {
@@ -491,5 +529,17 @@ fn found_after(mut disk: SimDisk) -> Vec<Leaf> {
     match store.load(paper::facts) {
         Ok(loaded) => loaded.generations().iter().filter_map(|whole| paper::read(&whole.files.client)).collect(),
         Err(_) => Vec::new(),
+    }
+}
+
+/// A bit of the manifest has flipped: does a start say so, and does it find every generation that has its own whole digest?
+pub(crate) fn damage_is_told(mut disk: SimDisk) -> Result<(), String> {
+    disk.set_read_only(false);
+    disk.die(None);
+    let Ok((mut store, _)) = IdentityStore::open(disk, Path::new(STATE), "") else { return Ok(()) };
+    match store.load(paper::facts) {
+        Ok(Loaded::Absent) => Err("a damaged manifest is called absent".to_owned()),
+        Ok(Loaded::Intact(_)) => Err("a damaged manifest is called intact".to_owned()),
+        Ok(Loaded::Newer(_) | Loaded::Damaged(_)) | Err(_) => Ok(()),
     }
 }

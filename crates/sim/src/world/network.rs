@@ -50,7 +50,7 @@ impl World {
             Way::ToController => format!("router {router} -> {controller}: {message:?}"),
             Way::ToRouter => format!("controller {controller} -> {router}: {message:?}"),
         });
-        let mut after_ms = self.dice.between(1, 40);
+        let mut after_ms = self.dice_of(router).between(1, 40);
         let mut copies = 1;
         match self.ruled(&message, router, controller) {
             Some(Action::KillSender { down }) => return self.sender_dies(router, controller, way, down),
@@ -66,20 +66,22 @@ impl World {
                 }
                 let net = self.plan.net;
                 if !self.is_healed {
-                    if self.dice.chance(net.loss_per_mille) {
+                    let dice = self.dice_of(router);
+                    if dice.chance(net.loss_per_mille) {
                         return self.lost(router, controller, way, &message);
                     }
-                    if self.dice.chance(net.slow_per_mille) {
-                        after_ms = self.dice.between(1, net.slow_ms.max(1));
+                    if dice.chance(net.slow_per_mille) {
+                        after_ms = dice.between(1, net.slow_ms.max(1));
                     }
-                    if self.dice.chance(net.double_per_mille) {
+                    if dice.chance(net.double_per_mille) {
                         copies = 2;
                     }
                 }
             }
         }
         for _ in 1..copies {
-            let later_ms = after_ms + self.dice.between(0, self.plan.net.slow_ms);
+            let slow_ms = self.plan.net.slow_ms;
+            let later_ms = after_ms + self.dice_of(router).between(0, slow_ms);
             self.arrive(later_ms, router, controller, way, message.clone());
         }
         self.arrive(after_ms, router, controller, way, message);
@@ -152,7 +154,7 @@ impl World {
 
     /// Opens a connection and says hello.
     pub(crate) fn dial(&mut self, router: usize, controller: usize, leaf: lifecycle::Leaf, purpose: Purpose) {
-        let underlay = self.fresh();
+        let underlay = self.fresh(router);
         let group = match purpose {
             Purpose::Channel => None,
             Purpose::Prove | Purpose::Ask(_) => {
@@ -180,11 +182,6 @@ impl World {
     }
 
     pub(crate) fn router_receives(&mut self, router: usize, controller: usize, message: Message) {
-        let Some(host) = self.routers.get(router) else { return };
-        if host.is_suspended {
-            // The kernel of a suspended machine answers nobody; TCP tries again.
-            return self.at(5_000, Event::ToRouter { router, controller, message });
-        }
         match message {
             Message::Welcome { underlay, channel, window } => {
                 let is_open = |links: &Links| {
@@ -193,6 +190,10 @@ impl World {
                 let links = self.links(router);
                 if links.is_some_and(|links| links.dials.contains_key(&underlay)) {
                     self.dial_ended(router, underlay, Ending::Admitted { channel, window });
+                    let is_over = self.links_mut(router).is_some_and(|links| links.farewells.remove(&channel));
+                    if is_over {
+                        self.router_loses_channel(router, channel);
+                    }
                 } else if !links.is_some_and(is_open) {
                     // Too late: nobody waits for it any more.
                     self.send_to_controller(router, controller, Message::UnderlayClosed { channel, underlay });
@@ -207,7 +208,14 @@ impl World {
                     self.router_loses_channel(router, channel);
                 }
             }
-            Message::Closed { channel } => self.router_loses_channel(router, channel),
+            Message::Closed { channel } => {
+                let Some(links) = self.links_mut(router) else { return };
+                // The Result of a dial may still be on its way.
+                if !links.dials.is_empty() {
+                    links.farewells.insert(channel);
+                }
+                self.router_loses_channel(router, channel);
+            }
             Message::Extended { client, server } => match self.plan.router_make {
                 crate::plan::Make::Exuvia => self.exuvia_gets_leaves(router, client, server),
                 crate::plan::Make::Stock => self.stock_router_gets_leaf(router, controller, client),
@@ -245,7 +253,7 @@ impl World {
             crate::plan::Make::Exuvia => {
                 let was_admitted = matches!(ending, Ending::Admitted { .. });
                 if dial.purpose == Purpose::Channel {
-                    let grouped = true;
+                    let grouped = self.plan.are_grouped;
                     let outcome = match ending {
                         Ending::Admitted { window, .. } => DialOutcome::Admitted { grouped, window },
                         Ending::Closed => DialOutcome::Refused,

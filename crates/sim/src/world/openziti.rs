@@ -36,7 +36,7 @@ impl World {
                 if !self.cluster.admits(controller, router, shown.fingerprint, wall) {
                     return;
                 }
-                let (client, server) = self.sign(controller, asked.client_key);
+                let (client, server) = self.sign(controller, router, asked.client_key);
                 self.counts.signatures += 1;
                 self.stock_later(controller, router, channel, Act::Store { client, server });
             }
@@ -101,7 +101,7 @@ impl World {
                 // Acknowledged, and then both are closed.
                 let old = open.id;
                 host.channels.remove(&router);
-                let channel = self.fresh();
+                let channel = self.fresh(router);
                 self.send_to_router(controller, router, Message::Closed { channel: old });
                 self.send_to_router(controller, router, Message::Welcome { underlay, channel, window: None });
                 self.send_to_router(controller, router, Message::Closed { channel });
@@ -114,7 +114,7 @@ impl World {
 
     fn stock_later(&mut self, controller: usize, router: usize, channel: ChannelId, act: Act) {
         let life = self.controllers.get(controller).map_or(0, |host| host.life);
-        let usual_ms = self.dice.between(1, 50);
+        let usual_ms = self.dice_of(router).between(1, 50);
         let after_ms = match act {
             Act::Promote { .. } => self.slow_promotion_ms.take().unwrap_or(usual_ms),
             Act::Store { .. } => usual_ms,
@@ -139,7 +139,8 @@ impl World {
         // The first node leads; followers hear of it later.
         self.apply_log(0, until);
         for node in 1..self.controllers.len() {
-            let after_ms = self.dice.between(1, self.plan.lag_ms.max(2));
+            let lag_ms = self.plan.lag_ms.max(2);
+            let after_ms = self.dice_of(router).between(1, lag_ms);
             self.at(after_ms, Event::Apply { node, until });
         }
         self.send_to_router(controller, router, message);
@@ -197,7 +198,9 @@ impl World {
         let Some(process) = self.stock_process(router) else { return };
         let is_expired = process.leaf.is_expired(wall);
         let is_due = wall >= process.leaf.not_after.minus(margin) || process.is_forced;
-        let mut wait_ms = if is_due { 5_000 } else { 3_600_000 };
+        let until_due = process.leaf.not_after.minus(margin).since(wall).as_millis();
+        let until_due_ms = u64::try_from(until_due).unwrap_or(u64::MAX);
+        let mut wait_ms = if is_due { 5_000 } else { until_due_ms.clamp(5_000, 3_600_000) };
         if is_due && !is_expired && now_ms >= process.next_look_ms && channel.is_some() {
             // The flag is cleared before the attempt; the loop looks again after a fixed time.
             process.is_forced = false;
@@ -240,6 +243,7 @@ impl World {
         if is_success {
             process.leaf = leaf;
             body.file.overwrite(leaf, now_ms);
+            host.renewals += 1;
             self.counts.renewals += 1;
             self.check_identity(router);
         }

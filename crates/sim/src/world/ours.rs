@@ -6,12 +6,14 @@ use lifecycle::{KeyId, Leaf};
 use super::{Channel, Event, World};
 use crate::claims::Claim;
 use crate::message::{ChannelId, Message, UnderlayId};
-use crate::paper;
 use crate::register::{Asker, Matter};
 
 impl World {
     pub(crate) fn ours_receives(&mut self, controller: usize, router: usize, message: Message) {
         match message {
+            Message::Hello { underlay, router: who, leaf, group } if !self.is_own_name(who, &leaf) => {
+                self.borrowed_name(controller, who, underlay, leaf, group);
+            }
             Message::Hello { underlay, router: who, leaf, group } => {
                 self.submit(controller, who, Matter::Hello { underlay, group }, Input::Use { leaf });
             }
@@ -72,9 +74,9 @@ impl World {
             }
             (Matter::Extend { asked, .. }, Answer::Sign) => {
                 let key: KeyId = asked.client_key;
-                let (client, server) = self.sign(controller, key);
+                let (client, server) = self.sign(controller, router, key);
                 self.counts.signatures += 1;
-                let after_ms = self.dice.between(1, 20);
+                let after_ms = self.dice_of(router).between(1, 20);
                 self.at(after_ms, Event::Signed { asker: asker.clone(), client, server });
             }
             (Matter::Extend { epoch, .. }, Answer::Send(seq)) => {
@@ -125,6 +127,7 @@ impl World {
         else {
             return;
         };
+        self.check_name(router, &leaf);
         match group {
             Some(channel) => {
                 let open = self.controllers.get_mut(controller).and_then(|host| host.channels.get_mut(&router));
@@ -158,7 +161,8 @@ impl World {
         if is_double {
             return;
         }
-        let id = self.fresh();
+        self.check_name(router, &leaf);
+        let id = self.fresh(router);
         let open = Channel { id, since_ms: self.now_ms, underlays: vec![(underlay, leaf)], epoch };
         let displaced = self.controllers.get_mut(controller).and_then(|host| host.channels.insert(router, open));
         if let Some(displaced) = displaced {
@@ -190,57 +194,6 @@ impl World {
         if !is_durable {
             let found = format!("{answer:?} leaves and the register does not know it");
             self.claim(router, Claim::NothingIsAnsweredBeforeItIsDurable, Err(found));
-        }
-    }
-
-    /// The operator takes a router's identity away.
-    pub fn revoke(&mut self, router: usize) {
-        if let Some(host) = self.routers.get_mut(router) {
-            host.is_exempt = true;
-        }
-        self.submit(0, router, Matter::Operator, Input::Revoke);
-    }
-
-    /// The operator has a router enrolled anew. Its channels close; [`World::enroll_again`] is the other half.
-    pub fn re_enroll(&mut self, router: usize) {
-        if let Some(host) = self.routers.get_mut(router) {
-            host.is_exempt = true;
-        }
-        let n = self.fresh();
-        let token = self.new_token(n);
-        self.submit(0, router, Matter::Operator, Input::ReEnroll { token });
-    }
-
-    fn new_token(&self, n: u64) -> lifecycle::issuance::Token {
-        let mut id = [0; 32];
-        id[..8].copy_from_slice(&n.to_be_bytes());
-        lifecycle::issuance::Token {
-            id: lifecycle::issuance::TokenId(id),
-            kind: lifecycle::issuance::EnrollmentKind::Edge,
-            expires: self.true_now(0).plus(self.issuance.token_life),
-            enrolled: None,
-        }
-    }
-
-    /// A person uses the newest token on the router's machine, whose process is down. A token that is over does nothing.
-    pub fn enroll_again(&mut self, router: usize) {
-        let Some(token) = self.register.record(router).and_then(|record| record.token) else { return };
-        let key = paper::key(self.fresh());
-        let (client, server) = self.sign(0, key);
-        let asked = paper::asked(key);
-        let input = Input::StoreEnrolled { token: token.id, asked, client, server };
-        self.submit(0, router, Matter::Operator, input);
-        self.commit_register();
-        if self.register.record(router).and_then(|record| record.token).is_none_or(|token| token.enrolled.is_none()) {
-            return;
-        }
-        let now = self.router_now(router);
-        if let Some(super::Body::Exuvia(body)) = self.routers.get_mut(router).map(|host| &mut host.body) {
-            body.enroll(now, key, client, server);
-        }
-        self.survey(router);
-        if let Some(host) = self.routers.get_mut(router) {
-            host.is_exempt = false;
         }
     }
 }

@@ -81,7 +81,7 @@ impl World {
     pub fn run_until(&mut self, within: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
         let end_ms = self.now_ms.saturating_add(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
         while !is_so(self) {
-            let is_next = self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end_ms);
+            let is_next = self.queue.next_at().is_some_and(|at| at <= end_ms);
             if !is_next || self.broken.is_some() {
                 return false;
             }
@@ -124,7 +124,7 @@ impl World {
     fn cut_power_leaving(&mut self, router: usize, leaves: Option<Leaves>) {
         self.drop_router_links(router, false);
         self.note(|| format!("router {router} loses power"));
-        let (now_ms, seed) = (self.now_ms, self.dice.roll());
+        let (now_ms, seed) = (self.now_ms, self.dice_of(router).roll());
         let Some(host) = self.routers.get_mut(router) else { return };
         host.life += 1;
         host.clock.booted_ms = now_ms;
@@ -155,7 +155,7 @@ impl World {
             Some(Leaves::Cache) => self.kill_router(router),
             leaves => self.cut_power_leaving(router, leaves),
         }
-        let after_ms = self.dice.between(1_000, 60_000);
+        let after_ms = self.dice_of(router).between(1_000, 60_000);
         self.at(after_ms, Event::StartRouter { router });
     }
 
@@ -206,8 +206,13 @@ impl World {
         let at = self.true_now(0);
         self.register.back_up(at);
         self.cluster.back_up();
-        if self.plan.faults.contains(&crate::plan::Fault::Restore) {
-            let next_ms = u64::try_from(self.plan.leaf_life.as_millis() / 20).unwrap_or(u64::MAX);
+    }
+
+    /// Now, and twenty times in every leaf life.
+    pub(crate) fn keep_backing_up(&mut self) {
+        self.back_up();
+        let next_ms = u64::try_from(self.plan.leaf_life.as_millis() / 20).unwrap_or(u64::MAX);
+        if !self.is_healed {
             self.at(next_ms.max(1), Event::BackUp);
         }
     }
@@ -227,6 +232,7 @@ impl World {
             self.start_controller(controller);
         }
         for router in 0..self.routers.len() {
+            self.mind_the_restored(router);
             self.check_identity(router);
         }
     }
@@ -239,7 +245,7 @@ impl World {
         // Noticed within the re-evaluation time.
         if let Some(process) = self.process(router) {
             let turn = process.turn;
-            let after_ms = self.dice.between(1, 60_000);
+            let after_ms = self.dice_of(router).between(1, 60_000);
             self.at(after_ms, Event::Wake { router, life, turn });
         }
     }

@@ -1,27 +1,31 @@
 //! Looking at a world from outside.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use lifecycle::issuance::Record;
 use lifecycle::manifest::Manifest;
 use lifecycle::renewal::{Contact, PhaseName};
 use lifecycle::{GenerationNumber, Leaf};
 
+use super::exuvia::damage_is_told;
 use super::{Body, World};
 use crate::claims::{Claim, some_durable_generation_is_admitted};
 use crate::plan::Make;
 
 impl World {
     /// What a crash of this router may leave, one set of client leaves for each worst case.
-    pub fn survivors(&self, router: usize) -> Vec<Vec<Leaf>> {
-        match self.routers.get(router).map(|host| &host.body) {
-            Some(Body::Exuvia(_)) => self.routers.get(router).map(|host| host.survivors.clone()).unwrap_or_default(),
+    pub fn survivors(&self, router: usize) -> Cow<'_, [Vec<Leaf>]> {
+        match self.routers.get(router).map(|host| (&host.body, &host.survivors)) {
+            Some((Body::Exuvia(_), survivors)) => Cow::Borrowed(survivors),
             // Its own in-place writes are outside every promise: what is in the page cache counts as kept.
-            Some(Body::Stock(body)) => vec![body.file.cached.into_iter().collect()],
-            None => Vec::new(),
+            Some((Body::Stock(body), _)) => Cow::Owned(vec![body.file.cached.into_iter().collect()]),
+            None => Cow::Borrowed(&[]),
         }
     }
 
     pub(crate) fn is_exempt(&self, router: usize) -> bool {
-        self.routers.get(router).is_none_or(|host| host.is_exempt)
+        self.routers.get(router).is_none_or(|host| host.is_exempt || host.is_disabled)
     }
 
     /// Would any controller give a channel to this leaf, by its own clock and its own durable record?
@@ -49,9 +53,24 @@ impl World {
         (0..self.controllers.len()).all(|controller| leaf.is_expired(self.true_now(controller)))
     }
 
+    /// A stock database admits one leaf. Once that one is expired nothing can be promoted over it, whoever holds what.
+    fn has_run_out_at_stock(&self, leaf: &Leaf) -> bool {
+        let router = crate::paper::owner(leaf).and_then(|number| self.router_with_number(number));
+        let is_the_admitted = |node: usize| {
+            let row = router.and_then(|router| self.cluster.row(node, router));
+            row.is_some_and(|row| row.admitted.fingerprint == leaf.fingerprint)
+        };
+        self.plan.controller_make == Make::Stock
+            && self.is_expired_everywhere(leaf)
+            && (0..self.controllers.len()).all(is_the_admitted)
+    }
+
     /// Is every leaf of these expired, or unknown to a stock database that was restored from before it was issued?
     pub(crate) fn is_beyond_promise(&self, leaves: &[Leaf]) -> bool {
-        !leaves.is_empty() && leaves.iter().all(|leaf| self.is_expired_everywhere(leaf) || self.is_forgotten(leaf))
+        !leaves.is_empty()
+            && (leaves.iter().all(|leaf| self.is_expired_everywhere(leaf))
+                || self.is_forgotten_whole(leaves)
+                || leaves.iter().any(|leaf| self.has_run_out_at_stock(leaf)))
     }
 
     pub(crate) fn describe_admitted(&self, router: usize) -> String {
@@ -67,12 +86,14 @@ impl World {
     pub(crate) fn check_identity(&mut self, router: usize) {
         self.counts.checks += 1;
         let result = some_durable_generation_is_admitted(self, router);
-        if self.plan.router_make == Make::Stock {
+        let is_protected = self.plan.controller_make == Make::Exuvia && !self.has_lost_its_file(router);
+        if self.plan.router_make == Make::Stock && !is_protected {
             // Known to lose: found and counted, not an end.
             let Some(host) = self.routers.get_mut(router) else { return };
             let is_lost = result.is_err();
             if is_lost && !host.is_lost {
                 self.counts.losses += 1;
+                self.counts.own_losses += u64::from(self.plan.controller_make == Make::Exuvia);
                 if let Err(found) = result {
                     self.note(|| format!("router {router} HAS LOST its identity: {found}"));
                 }
@@ -142,7 +163,7 @@ impl World {
 
     /// When the next thing happens.
     pub fn next_at(&self) -> Option<u64> {
-        self.queue.first_key_value().map(|((at, _), _)| *at)
+        self.queue.next_at()
     }
 
     /// Every leaf that is left is expired or was forgotten by a restored stock database, or the operator took the identity away: only a
@@ -151,11 +172,56 @@ impl World {
         let is_lost = |set: &Vec<Leaf>| {
             !set.iter().any(|leaf| self.is_admitted_somewhere(router, leaf)) && self.is_beyond_promise(set)
         };
-        self.is_exempt(router) || self.survivors(router).iter().any(is_lost)
+        self.is_exempt(router) || self.has_lost_its_file(router) || self.survivors(router).iter().any(is_lost)
+    }
+
+    /// Has a stock router's own rewriting left it without a certificate? No controller can help it.
+    pub(crate) fn has_lost_its_file(&self, router: usize) -> bool {
+        matches!(self.routers.get(router).map(|host| &host.body), Some(Body::Stock(body)) if body.file.cached.is_none())
+    }
+
+    /// Is P1 claimed for this router at this moment?
+    pub(crate) fn is_in_the_promise(&self, router: usize) -> bool {
+        !self.is_exempt(router)
+            && !self.has_lost_its_file(router)
+            && !self.survivors(router).iter().any(|set| self.is_forgotten_whole(set))
+    }
+
+    /// Does a restored stock database remember none of the unexpired leaves that this router ever held? Whether it holds them still is what
+    /// P1 is about.
+    fn is_forgotten_whole(&self, leaves: &[Leaf]) -> bool {
+        let router = leaves.first().and_then(crate::paper::owner).and_then(|number| self.router_with_number(number));
+        let Some(host) = router.and_then(|router| self.routers.get(router)) else { return false };
+        let is_over = |leaf: &Leaf| self.is_expired_everywhere(leaf) || self.is_forgotten(leaf);
+        !self.gaps.is_empty() && leaves.iter().chain(&host.held).all(is_over)
+    }
+
+    /// Renewals that a router has carried through.
+    pub fn renewals(&self, router: usize) -> u64 {
+        self.routers.get(router).map_or(0, |host| host.renewals)
+    }
+
+    /// How much of its best leaf's life a router has left, by the first controller's clock; zero for one that has none.
+    pub(crate) fn life_left(&self, router: usize) -> Duration {
+        let wall = self.true_now(0);
+        let survivors = self.survivors(router);
+        let best = |set: &Vec<Leaf>| set.iter().map(|leaf| leaf.not_after.since(wall)).max().unwrap_or_default();
+        survivors.iter().map(best).min().unwrap_or_default()
+    }
+
+    /// P9: a start that finds a damaged manifest is told so, and finds every whole generation.
+    pub(crate) fn check_damage_is_told(&mut self, router: usize) {
+        let Some(disk) = self.with_disk(router, |disk| disk.after_kill()) else { return };
+        let result = damage_is_told(disk);
+        self.claim(router, Claim::DamageIsReported, result);
     }
 
     /// After the faults: connected, steady, on the newest generation, which was proven.
     pub fn is_settled(&self, router: usize) -> Result<(), String> {
+        if self.plan.router_make == Make::Stock {
+            let count = self.connected(router);
+            return if count == self.controllers.len() { Ok(()) } else { Err(format!("it has {count} channels")) };
+        }
         let phase = self.phase(router);
         if !matches!(phase, Some(PhaseName::Steady | PhaseName::Promoted)) {
             return Err(format!("it is in {phase:?}"));

@@ -20,8 +20,11 @@ fn a_late_20301_of_an_earlier_round_is_as_good_as_a_timely_one_or_harmless() {
             world.next_messages(Kind::Extended, 1, Action::Delay { by: Duration::from_millis(late_ms) });
             world.renew_now(0);
             world.run_for(2 * HOUR).unwrap_or_else(|broken| panic!("{controllers:?}, {late_ms} ms: {broken}"));
-            assert!(world.counts().renewals >= 1, "{controllers:?}, {late_ms} ms: {:?}", world.phase(0));
-            ends_well(&mut world);
+            match world.counts().renewals {
+                // OpenZiti had replaced the leaf of the first round by then, and nobody has lost anything.
+                0 => can_still_renew(&mut world),
+                _ => ends_well(&mut world),
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ impl World {
                 self.counts.requests += 1;
                 match self.plan.controller_make {
                     Make::Exuvia => self.exuvia_asks(router, at, key),
+                    // Without groups there is one underlay, and it shows what was admitted.
+                    Make::Stock if !self.plan.are_grouped => self.exuvia_asks(router, at, key),
                     Make::Stock => self.exuvia_opens(router, &controller, present, Purpose::Ask(key)),
                 }
             }
@@ -42,6 +44,7 @@ impl World {
                 };
                 self.claim_shown(router, &leaf);
                 self.counts.verifies += 1;
+                self.watch_answer(router, number, None);
                 let channel = self.links(router).and_then(|links| links.channels.get(&at)).map(|open| open.id);
                 if let Some(channel) = channel {
                     self.send_to_controller(router, at, Message::Verify { channel, fingerprint: leaf.fingerprint });
@@ -98,11 +101,15 @@ impl World {
         match said {
             Said::Promoted { number, .. } => {
                 self.counts.renewals += 1;
+                if let Some(host) = self.routers.get_mut(router) {
+                    host.renewals += 1;
+                }
                 let is_proven = self.process(router).is_some_and(|process| process.admitted.contains(number));
                 if !is_proven {
                     let found = format!("{number} is called promoted and was never admitted to this process");
                     self.claim(router, Claim::OnlyAnAdmittedGenerationIsPublished, Err(found));
                 }
+                self.erase_older(router, *number);
             }
             Said::Retired(numbers) => {
                 self.counts.retired += numbers.len() as u64;
@@ -213,6 +220,11 @@ impl World {
             return;
         };
         let answer = if is_success { VerifyAnswer::Success } else { VerifyAnswer::Error };
+        if is_success {
+            self.process_mut(router).map(|process| process.confirmed.insert(number));
+        } else {
+            self.watch_answer(router, number, Some(1));
+        }
         self.tell(router, Input::VerifyAnswered { controller: id, number, answer });
     }
 
