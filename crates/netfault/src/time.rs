@@ -22,7 +22,7 @@ use crate::proxy::locked;
 use stories::{Story, stories};
 
 /// Stories that are lived at once. Most of each is waiting.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 18;
 
 /// The layer `time`.
 pub fn layers() -> Vec<Layer> {

@@ -131,7 +131,7 @@ pub(super) fn against_router(plan: &Plan, evidence: &mut Evidence) -> Result<()>
             let _ = timeout(Duration::from_secs(20), came).await;
         });
         let (spent, began) = (usage.processor_time()?, std::time::Instant::now());
-        runtime.block_on(sleep(each));
+        runtime.block_on(async { sleep(each).await });
         let (spent, took) = (usage.processor_time()?.saturating_sub(spent), began.elapsed());
         let greeted = host.greeted.load(Ordering::Relaxed);
         drop(host);

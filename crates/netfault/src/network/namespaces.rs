@@ -61,7 +61,9 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(Scenario, Outcome)>> = Mutex::default();
     let errors: Mutex<Vec<anyhow::Error>> = Mutex::default();
-    std::thread::scope(|scope| {
+    let judged = std::thread::scope(|scope| {
+        let has_controls = only.as_ref().is_none_or(|only| only == "controls");
+        let judging = has_controls.then(|| scope.spawn(|| control::judge_all(plan)));
         for number in 0..PAIRS.min(scenarios.len()) {
             let (next, done, errors, scenarios) = (&next, &done, &errors, &scenarios);
             // A thread of its own for each pair: a thread is in one namespace.
@@ -78,6 +80,7 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
                 }
             });
         }
+        judging.map(|judging| judging.join().unwrap_or_else(|_| Err(anyhow!("the controls panicked"))))
     });
     if let Some(error) = locked(&errors).pop() {
         return Err(error);
@@ -93,8 +96,8 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
         }
         super::messages::count(evidence, "exuvia", &format!("network: {}", scenario.fault.group()), outcome.locked_out);
     }
-    if only.is_none() {
-        control::run(plan, evidence)?;
+    if let Some(judged) = judged {
+        control::report(&judged?, evidence);
     }
     evidence.leave_out(
         "fixed delay, reordering and duplication in the network stack",

@@ -1,11 +1,12 @@
 //! OpenZiti's rules on the same network: a reply that is lost one way must lock the router out.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use evidence::{Control, Evidence, Plan};
 use rig::{Controller, ControllerSettings, Exuvia};
 
@@ -14,38 +15,51 @@ use super::hosts::Hosts;
 use crate::network::peers::{Flow, Habit, Identity, Restart, RouterModel, STOCK_LEAF_LIFE, StockController};
 use crate::proxy::ControllerKeys;
 
-/// The router asks again every 350 ms, and waits 300 ms for an answer.
-const LIVES: Duration = Duration::from_millis(1_500);
+/// For a controller that never hears of it; otherwise it is over sooner.
+const LIVES: Duration = Duration::from_secs(4);
+/// A router here waits 300 ms for an answer, and asks again every 350.
+const GIVES_UP: Duration = Duration::from_millis(900);
 const COMES_BACK: Duration = Duration::from_secs(60);
-/// Lost from so many bytes of the controller on: before, within and behind the exchange.
-const AFTER: [u32; 6] = [0, 900, 1_800, 2_700, 3_600, 4_500];
+/// Lost from so many bytes before the end of an exchange on: the last packet, of about 110 bytes, is 20002. Signatures and bare
+/// acknowledgements make exchanges a little longer or shorter.
+const BEFORE_THE_END: [u32; 10] = [10, 25, 40, 55, 70, 85, 100, 115, 800, 2_000];
 
-pub(super) fn run(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
-    for (name, habit, is_wrong) in [
-        ("openziti 2.1, verified extension (model), replies lost one way", Habit::WriteAfterAnswer, true),
-        ("a router that keeps both leaves, openziti controller (model), replies lost one way", Habit::KeepBoth, false),
-    ] {
-        let caught = std::thread::scope(|scope| {
-            let judging = scope.spawn(|| judge(plan, habit));
-            judging.join().map_err(|_| anyhow!("the control panicked"))?
-        })?;
-        for after in AFTER {
-            super::super::messages::count(evidence, name, "network: replies lost one way", caught.contains(&after));
+/// The pairs of rules, and what must be said of them.
+const PAIRS: [(&str, Habit, bool); 2] = [
+    ("openziti 2.1, verified extension (model), replies lost one way", Habit::WriteAfterAnswer, true),
+    ("a router that keeps both leaves, openziti controller (model), replies lost one way", Habit::KeepBoth, false),
+];
+
+/// For each pair, how many bytes before the end it was locked out. Takes as long as its waits.
+pub(super) fn judge_all(plan: &Plan) -> Result<Vec<Vec<u32>>> {
+    std::thread::scope(|scope| {
+        let judging: Vec<_> = PAIRS.iter().map(|(_, habit, _)| scope.spawn(|| judge(plan, *habit))).collect();
+        let lost = || Err(anyhow!("a control panicked"));
+        judging.into_iter().map(|judging| judging.join().unwrap_or_else(|_| lost())).collect()
+    })
+}
+
+pub(super) fn report(judged: &[Vec<u32>], evidence: &mut Evidence) {
+    for ((name, _, is_wrong), caught) in PAIRS.iter().zip(judged) {
+        for before in BEFORE_THE_END {
+            super::super::messages::count(evidence, name, "network: replies lost one way", caught.contains(&before));
         }
         evidence.controls.push(Control {
-            name: name.to_owned(),
-            is_wrong,
+            name: (*name).to_owned(),
+            is_wrong: *is_wrong,
             caught: caught.len() as u64,
-            states: AFTER.len() as u64,
-            example: caught.first().map(|after| {
-                format!("the controller's packets are lost after {after} bytes: it acts, the router does not hear of it, and is refused")
+            states: BEFORE_THE_END.len() as u64,
+            example: caught.first().map(|before| {
+                format!(
+                    "the controller's packets are lost from {before} bytes before the end of the exchange on: it acts, the router does not \
+                     hear of it, and is refused"
+                )
             }),
         });
     }
-    Ok(())
 }
 
-/// After how many bytes it was locked out.
+/// Where it was locked out.
 fn judge(plan: &Plan, habit: Habit) -> Result<Vec<u32>> {
     let hosts = Hosts::new(match habit {
         Habit::KeepBoth => 90,
@@ -64,14 +78,18 @@ fn judge(plan: &Plan, habit: Habit) -> Result<Vec<u32>> {
             hosts.enter_the_routers()?;
             let _ = entered.0.send(());
             let routers = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let new = |name: &str| -> Result<RouterModel> {
+                let identity = Identity::issued(name, &authority.issuer)?;
+                stock.enroll(name, identity.client.leaf().fingerprint());
+                Ok(RouterModel::new(name, habit, identity, authority.bundle.clone()))
+            };
+            let whole = routers.block_on(bytes_of_an_exchange(&hosts, &new("stock-whole")?, at))?;
             let mut caught = Vec::new();
-            for after in AFTER {
-                let name = format!("stock-{after}");
-                let identity = Identity::issued(&name, &authority.issuer)?;
-                stock.enroll(&name, identity.client.leaf().fingerprint());
-                let model = RouterModel::new(&name, habit, identity, authority.bundle.clone());
-                if routers.block_on(is_locked_out(&hosts, &model, at, after))? {
-                    caught.push(after);
+            for before in BEFORE_THE_END {
+                let name = format!("stock-{before}");
+                let model = new(&name)?;
+                if routers.block_on(is_locked_out(&hosts, &stock, &name, &model, whole.saturating_sub(before)))? {
+                    caught.push(before);
                 }
             }
             Ok(caught)
@@ -81,14 +99,45 @@ fn judge(plan: &Plan, habit: Habit) -> Result<Vec<u32>> {
     Ok(caught)
 }
 
-async fn is_locked_out(hosts: &Hosts, model: &RouterModel, at: SocketAddr, after: u32) -> Result<bool> {
-    let put = std::cell::RefCell::new(None);
-    model
-        .renew(at, LIVES, || {
-            *put.borrow_mut() = Some(Fault::RepliesLostAfter(after).put(hosts, at.port()));
-        })
-        .await;
-    put.into_inner().ok_or_else(|| anyhow!("the model does not come online"))??.remove()?;
+/// What the controller sends from the request to 20002.
+async fn bytes_of_an_exchange(hosts: &Hosts, model: &RouterModel, at: SocketAddr) -> Result<u32> {
+    let put = RefCell::new(None);
+    let patience = Duration::from_secs(60);
+    let renewed = model.renew(at, patience, || *put.borrow_mut() = Some(Fault::Counted.put(hosts, at.port()))).await;
+    ensure!(renewed, "the model does not renew on a free way");
+    let put = put.into_inner().ok_or_else(|| anyhow!("the model was never connected"))??;
+    let bytes = put.bytes()?;
+    put.remove()?;
+    Ok(u32::try_from(bytes)?)
+}
+
+async fn is_locked_out(
+    hosts: &Hosts,
+    stock: &StockController,
+    name: &str,
+    model: &RouterModel,
+    after: u32,
+) -> Result<bool> {
+    let (at, put, first) = (stock.address(), RefCell::new(None), stock.admitted(name));
+    let life = model.renew(at, Duration::from_secs(60), || {
+        *put.borrow_mut() = Some(Fault::RepliesLostAfter(after).put(hosts, at.port()));
+    });
+    let has_acted = async {
+        let began = tokio::time::Instant::now();
+        // From the moment on which the fault is there.
+        while put.borrow().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        while stock.admitted(name) == first && began.elapsed() < LIVES {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(GIVES_UP).await;
+    };
+    tokio::select! {
+        _ = life => {}
+        () = has_acted => {}
+    }
+    put.into_inner().ok_or_else(|| anyhow!("the model was never connected"))??.remove()?;
     match model.restarted(at, COMES_BACK).await {
         Restart::Admitted => Ok(false),
         Restart::Refused => Ok(true),

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     RequestsLost,
     /// What the controller sends is lost, but for so many bytes at first: it acts, and the router does not hear of it.
     RepliesLostAfter(u32),
+    /// What the controller sends is counted, and arrives.
+    Counted,
     /// The controller's host resets every connection.
     Reset,
     /// The router's host says that there is no way.
@@ -64,6 +66,7 @@ impl Fault {
             Self::RandomLoss | Self::EveryFifth => "packets lost",
             Self::Partition | Self::RequestsLost | Self::Unplugged | Self::LargePacketsLost => "partition",
             Self::RepliesLostAfter(_) => "replies lost one way",
+            Self::Counted => "nothing",
             Self::Reset | Self::Unreachable | Self::SocketKilled | Self::ControllersSocketKilled => {
                 "reset, rejected or destroyed connections"
             }
@@ -133,6 +136,7 @@ impl Fault {
             Self::RepliesLostAfter(bytes) => {
                 (true, table(none(), format!("{from} quota over {bytes} bytes counter drop")))
             }
+            Self::Counted => (true, table(none(), format!("{from} counter"))),
             Self::Reset => (true, table(format!("{to} counter reject with tcp reset"), none())),
             Self::Unreachable => {
                 (false, table(none(), format!("{to} counter reject with icmpx type host-unreachable")))
@@ -163,6 +167,7 @@ impl fmt::Display for Fault {
             Self::Partition => "partition both ways",
             Self::RequestsLost => "partition to the controller",
             Self::RepliesLostAfter(bytes) => return write!(f, "replies lost after {bytes} bytes"),
+            Self::Counted => "nothing",
             Self::Reset => "every packet answered with a reset",
             Self::Unreachable => "host unreachable",
             Self::QuotaAfter(bytes) => return write!(f, "cut off after {bytes} bytes of the router"),
@@ -185,18 +190,31 @@ pub(super) struct Put<'a> {
 impl Put<'_> {
     /// Did it do anything?
     pub(super) fn struck(&self) -> Result<bool> {
+        match self.fault {
+            // What they do is done, or cannot be missed.
+            Fault::SlowLine | Fault::Unplugged | Fault::SocketKilled | Fault::ControllersSocketKilled => Ok(true),
+            _ => Ok(self.met("packets ")? > 0),
+        }
+    }
+
+    /// How many bytes it met, below TCP.
+    pub(super) fn bytes(&self) -> Result<u64> {
+        self.met("bytes ")
+    }
+
+    /// The sum of one part of all counters, as in `counter packets 3 bytes 180`.
+    fn met(&self, part: &str) -> Result<u64> {
         let list = ["nft", "list", "table", "inet", "fault"];
         let listed = match self.fault {
-            // What they do is done, or cannot be missed.
-            Fault::SlowLine | Fault::Unplugged | Fault::SocketKilled | Fault::ControllersSocketKilled => {
-                return Ok(true);
-            }
             Fault::Unreachable => self.hosts.on_the_routers(&list, None)?,
             _ => self.hosts.on_the_controllers(&list, None)?,
         };
         let counters = listed.split("counter packets ").skip(1);
-        let packets = counters.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-        Ok(packets.sum::<u64>() > 0)
+        let number = |counter: &str| {
+            let text = format!("packets {counter}");
+            text.split(part).nth(1)?.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Ok(counters.filter_map(number).sum())
     }
 
     /// Takes it away.
