@@ -127,7 +127,7 @@ impl EnrollError {
                 "check that the token's issuer is a controller's API"
             }
             Self::Refused { code, .. } if code == "INVALID_ENROLLMENT_TOKEN" => {
-                "the token was used or withdrawn; create a new one on the controller (re-enroll)"
+                "the token was used or withdrawn; if it was used here, `exuvia router run` goes on with what it brought, otherwise create a new one on the controller (re-enroll)"
             }
             Self::Refused { code, .. } if code == "ENROLLMENT_EXPIRED" => {
                 "create a new token on the controller (re-enroll)"

@@ -106,6 +106,7 @@ impl From<EnrollFailure> for Failure {
             EnrollFailure::Enroll(error) => of_enrollment(error),
             EnrollFailure::NoPlace => Exit::Input,
             EnrollFailure::Store(error) => of_store(error),
+            EnrollFailure::Endpoints { .. } => Exit::Storage,
             EnrollFailure::Daemon(_) => Exit::Busy,
             EnrollFailure::ByDaemon { .. } => Exit::Failed,
         };

@@ -9,6 +9,7 @@ use super::{EnrollError, begin, finish, guard, introduce, key_at_hand, requests,
 use crate::admin::{self, AdminError, Answer};
 use crate::commit::chain_text;
 use crate::config::RouterConfig;
+use crate::control::Directory;
 use crate::paths::{ConfiguredPaths, Finding};
 use crate::place;
 
@@ -37,6 +38,15 @@ pub enum EnrollFailure {
     /// The store.
     #[error("the identity store cannot be used")]
     Store(#[from] StoreError),
+    /// Nowhere to keep who can be asked. Nothing was stored, so the same token may be used again.
+    #[error("cannot write the endpoints file `{path}`, and no other address of a controller is known")]
+    Endpoints {
+        /// Which file.
+        path: String,
+        /// What the kernel says.
+        #[source]
+        source: std::io::Error,
+    },
     /// A daemon has the lock, and does not answer.
     #[error("the running router cannot be asked to enroll")]
     Daemon(#[from] AdminError),
@@ -57,6 +67,9 @@ impl EnrollFailure {
             Self::Enroll(error) => error.hint(),
             Self::NoPlace => "put the identity into files, or name a folder: `exuvia: {state: DIR}`",
             Self::Store(error) => error.hint(),
+            Self::Endpoints { .. } => {
+                "make its folder writable, or write `ctrl: {endpoint: \"tls:HOST:PORT\"}`, and enroll again with the same token"
+            }
             Self::Daemon(_) => "stop the running router and enroll again",
             Self::ByDaemon { hint, .. } => hint,
         }
@@ -85,6 +98,15 @@ pub async fn enroll(config: &RouterConfig, jwt: &str, force: bool) -> Result<Enr
     let number = block_in_place(|| begin(&mut custody, found.manifest, config.renewal.rekey, key))?;
     let requests = requests(&custody, number, &router, &config.csr)?;
     let enrollment = introduction.post(&requests).await?;
+    // Before the leaves are stored: until then the same token may be used again, and without an address nobody could be asked.
+    if let Err(source) = write_endpoints(&config.control.endpoints_file, &config.control.endpoints, &introduction.token)
+    {
+        let path = config.control.endpoints_file.display().to_string();
+        if !knows_controllers(config) {
+            return Err(EnrollFailure::Endpoints { path, source });
+        }
+        warnings.push(format!("the endpoints file `{path}` was not written: {source}"));
+    }
     // What is durable now, not what was before the keys were made.
     let manifest = custody.store().manifest().cloned().unwrap_or_default();
     let manifest = block_in_place(|| finish(&mut custody, manifest, number, &router, &enrollment))?;
@@ -101,14 +123,16 @@ pub async fn enroll(config: &RouterConfig, jwt: &str, force: bool) -> Result<Enr
         warnings
             .push("the files at the configured paths were not written; the router writes them when it runs".to_owned());
     }
-    if let Err(error) = write_endpoints(&config.control.endpoints_file, &config.control.endpoints, &introduction.token)
-    {
-        warnings.push(format!("the endpoints file was not written: {error}"));
-    }
     // It belongs to the former identity.
     let _ = std::fs::remove_file(&config.data_model_cache);
     custody.close();
     Ok(Enrolled { router, generation: Some(number), state_folder: folder, warnings })
+}
+
+/// Would a start find an address without what the token says?
+fn knows_controllers(config: &RouterConfig) -> bool {
+    Directory::open(&config.control.endpoints_file, &config.control.endpoints)
+        .is_ok_and(|(directory, _)| !directory.entries().is_empty())
 }
 
 async fn hand_over(
