@@ -82,6 +82,7 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
         .filter(|story| only.as_ref().is_none_or(|only| story.name == *only))
         .collect();
     let exuvia = Exuvia::new(&plan.exuvia);
+    let tells = std::env::var_os("EXUVIA_TELL").is_some();
     let next = AtomicUsize::new(0);
     let broke: Mutex<Vec<(&'static str, String)>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -91,7 +92,12 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(story) = all.get(number) else { return };
                     let home = plan.scratch.join(format!("time-{number}"));
-                    if let Err(error) = story.live(&exuvia, &library, &home) {
+                    let lived = Instant::now();
+                    let ended = story.live(&exuvia, &library, &home);
+                    if tells {
+                        eprintln!("{:.0} s: {}", lived.elapsed().as_secs_f32(), story.name);
+                    }
+                    if let Err(error) = ended {
                         locked(&broke).push((story.name, format!("{error:#}")));
                     }
                 }

@@ -91,17 +91,11 @@ impl Lie {
     }
 }
 
-/// Listens in the controller's place until it is dropped.
+/// Listens in the controller's place.
 struct Host {
     task: JoinHandle<()>,
     /// Hellos that it got.
     greeted: Arc<AtomicU64>,
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 pub(super) fn against_router(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
@@ -134,7 +128,7 @@ pub(super) fn against_router(plan: &Plan, evidence: &mut Evidence) -> Result<()>
         runtime.block_on(async { sleep(each).await });
         let (spent, took) = (usage.processor_time()?.saturating_sub(spent), began.elapsed());
         let greeted = host.greeted.load(Ordering::Relaxed);
-        drop(host);
+        runtime.block_on(host.end());
         let name = lie.name();
         told += greeted;
         if greeted == 0 {
@@ -202,6 +196,12 @@ impl Host {
         let greeted = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(serve(listener, TlsAcceptor::from(config), keys, lie, greeted.clone()));
         Ok(Self { task, greeted })
+    }
+
+    /// Frees the port, and closes every connection.
+    async fn end(self) {
+        self.task.abort();
+        let _ = self.task.await;
     }
 }
 

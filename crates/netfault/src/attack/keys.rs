@@ -51,17 +51,21 @@ impl Foreign {
     }
 }
 
-fn validity() -> Validity {
+fn now() -> UnixTime {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let now = UnixTime::from_ms(i64::try_from(now.as_millis()).unwrap_or(0));
+    UnixTime::from_ms(i64::try_from(now.as_millis()).unwrap_or(0))
+}
+
+fn validity() -> Validity {
     let hour = Duration::from_secs(3600);
-    Validity { not_before: now.minus(hour), not_after: now.plus(24 * hour), issuer_ends_soon: None }
+    Validity { not_before: now().minus(hour), not_after: now().plus(48 * hour), issuer_ends_soon: None }
 }
 
 fn leaf_of(issuer: &Issuer) -> Result<Arc<CertifiedKey>> {
     let key = PrivateKey::generate(KeyKind::P256)?;
     let subject = Subject::common_name("nobody-knows-me")?;
-    let chain = issuer.issue_for(key.public(), &subject, &Sans::default(), Profile::Client, &validity())?;
+    let life = pki::validity(now(), Duration::from_secs(24 * 3600), issuer.not_after())?;
+    let chain = issuer.issue_for(key.public(), &subject, &Sans::default(), Profile::Client, &life)?;
     certified(&chain, &key)
 }
 
