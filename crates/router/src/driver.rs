@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use lifecycle::manifest::{Candidate, Manifest};
 use lifecycle::policy::Policy;
-use lifecycle::renewal::{Barrier, Effect, Input, Renewal, RouterStep, Storage};
+use lifecycle::renewal::{Barrier, Contact, Effect, Input, Renewal, RouterStep, Storage};
 use lifecycle::{ControllerId, GenerationNumber, RouterId, Uptime, recovery};
 use net::credentials::CredentialsSlot;
 use net::stop::StopSignal;
@@ -196,6 +196,7 @@ impl Driver {
                 Some(message) = incoming.recv() => self.hear(message),
                 () = sleep_until(look_at) => {
                     look_at = Instant::now() + LOOK_EVERY;
+                    self.read_again();
                     self.look()
                 }
                 () = sleep_until(mode_at) => {
@@ -460,6 +461,28 @@ impl Driver {
         let (manifest, live) = (renewal.manifest(), renewal.live());
         let finding = block_in_place(|| paths.look(custody, manifest, live));
         self.found(finding)
+    }
+
+    /// A generation that could not be read at the start may be the only one that is still admitted, and a disk heals: nobody should have to
+    /// start the router anew for that. While a controller admits what could be read, nothing is looked for.
+    fn read_again(&mut self) {
+        let is_up = self.parts.renewal.contacts().values().any(Contact::is_up);
+        if is_up || self.is_paused() || self.enrolling.is_some() || self.parts.custody.is_borrowed() {
+            return;
+        }
+        let before = self.parts.custody.damage().to_vec();
+        if before.is_empty() {
+            return;
+        }
+        let Some(mut found) = self.reload().filter(|_| self.parts.custody.damage() != before) else { return };
+        tracing::warn!(target: "exuvia::router", "the state folder is read better than before; trying what is there now");
+        remember_admissions(&mut found.manifest, self.parts.renewal.manifest());
+        let now = clock::now();
+        if let Some(renewal) = recovery::recover_in_process(now, self.parts.settings.policy, found, &self.parts.renewal)
+        {
+            self.parts.renewal = renewal;
+            self.advance(Input::Started { controllers: self.parts.directory.contacts() });
+        }
     }
 
     /// Looks what the storage is good for by now.
