@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use nix::errno::Errno;
+pub use nix::errno::Errno;
 use nix::unistd::Pid;
 use rig::{Started, Starter};
 

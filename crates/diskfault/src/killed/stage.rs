@@ -22,16 +22,18 @@ pub(crate) struct Stage {
     pub(crate) controller: Controller,
     pub(crate) scratch: PathBuf,
     routers: AtomicU64,
+    /// Renewals before a router counts as one with a past.
+    past: usize,
 }
 
 impl Stage {
-    pub(crate) fn open(plan: &Plan, name: &str) -> Result<Self> {
+    pub(crate) fn open(plan: &Plan, name: &str, share: Share) -> Result<Self> {
         let scratch = plan.scratch.join(name);
         fs::create_dir_all(&scratch)?;
         let settings = ControllerSettings { settings: "  overlap: 0s\n".to_owned(), ..ControllerSettings::default() };
         let exuvia = Exuvia::new(&plan.exuvia).obeying_modes();
         let controller = Controller::start(&exuvia, &scratch.join("home"), settings).context("no controller")?;
-        Ok(Self { controller, scratch, routers: AtomicU64::new(0) })
+        Ok(Self { controller, scratch, routers: AtomicU64::new(0), past: if share.is_whole() { 9 } else { 2 } })
     }
 
     /// A router of its own, with a token and no identity.
@@ -41,9 +43,9 @@ impl Stage {
         self.controller.created(&name, &self.scratch.join(&name), settings)
     }
 
-    /// A router that was renewed so often that its store is as full as it gets, so that every renewal erases something.
+    /// A router that was renewed so often that its store is as full as it gets, so that every renewal erases something (but for a sample).
     pub(crate) fn seasoned(&self, settings: &RouterSettings) -> Result<Router> {
-        self.renewed(settings, 9)
+        self.renewed(settings, self.past)
     }
 
     /// A router that was renewed so often.
@@ -146,6 +148,26 @@ impl Tally {
                 counts.judgements
             ));
         }
+    }
+}
+
+/// How much of the planned cases is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// At most so many.
+    pub(crate) cases: usize,
+    /// At most so long.
+    pub(crate) most: Duration,
+}
+
+impl Share {
+    /// All of them, in CI for at most so many seconds.
+    pub(crate) fn whole(plan: &Plan, most_s: u64) -> Self {
+        Self { cases: usize::MAX, most: Duration::from_secs(if plan.is_long { 7_200 } else { most_s }) }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.cases == usize::MAX
     }
 }
 
