@@ -6,7 +6,7 @@ use evidence::{Control, Evidence, Lane, Layer, Skip};
 
 /// All layers, in the order of the report.
 pub(crate) fn all() -> Vec<Layer> {
-    [hostile::layers(), diskfault::layers(), netfault::layers()].concat()
+    [crash::layers(), sim::layers(), hostile::layers(), diskfault::layers(), netfault::layers()].concat()
 }
 
 /// Layers that go wrong in every way in which a layer can: the runner's own controls.

@@ -18,7 +18,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::an_old_generation_is_retired_when_a_later_one_is_admitted_after_its_end",
             "crates/store/tests/damage.rs::a_candidate_is_never_erased",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {
@@ -48,7 +48,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/net/tests/loopback/control.rs::answered_and_closed_at_once_is_seen_as_admitted_and_then_closed",
             "crates/lifecycle/tests/renewal/story.rs::a_channel_without_groups_is_replaced_once_after_the_churn_window",
         ],
-        layers: &[],
+        layers: &["messages"],
         limit: None,
     },
     Row {
@@ -77,7 +77,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::a_lagging_controller_does_not_pull_the_router_back",
             "crates/router/tests/daemon/main.rs::an_older_leaf_is_tried_when_the_newest_is_refused",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {
@@ -170,7 +170,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::the_same_keys_and_names_get_the_same_leaf_while_it_is_unused_and_young",
             "crates/controller/tests/control/extension.rs::an_answer_lost_after_the_commit_is_given_again",
         ],
-        layers: &[],
+        layers: &["disk"],
         limit: Some(
             "Outside P1 by name: a stock router that truncates its own file and loses power. The crash matrix counts what that costs.",
         ),
@@ -240,7 +240,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/restored.rs::a_restored_register_believes_what_was_issued_after_the_copy_and_nothing_older",
             "crates/controller/tests/control/process.rs::a_copy_is_taken_while_it_runs_and_after_a_restore_what_can_be_proved_is_admitted",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: Some(
             "A register from before the oldest unexpired leaf is the operator's to mend: readmission, or a new token.",
         ),
@@ -267,7 +267,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/controller/tests/control/killed.rs::a_controller_killed_at_any_moment_of_a_renewal_locks_nobody_out",
             "crates/lifecycle/tests/renewal/story.rs::a_restart_while_the_outcome_is_unknown_tries_both_generations",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {
@@ -280,7 +280,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/store/tests/projection.rs::state_that_would_vanish_while_the_identity_stays_is_volatile",
             "crates/lifecycle/tests/renewal/story.rs::volatile_storage_never_asks_for_a_leaf_that_it_cannot_keep",
         ],
-        layers: &[],
+        layers: &["containers", "mounts"],
         limit: None,
     },
     Row {
@@ -297,7 +297,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::an_import_becomes_the_default_only_by_being_admitted",
             "crates/store/tests/projection.rs::copies_that_were_written_and_never_recorded_are_not_taken_for_somebody_elses",
         ],
-        layers: &[],
+        layers: &["disk", "containers"],
         limit: None,
     },
     Row {
@@ -311,7 +311,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/store/tests/projection.rs::owner_and_mode_stay_and_a_kept_key_is_not_touched",
             "crates/store/tests/real.rs::projected_copies_keep_mode_and_a_kept_key_keeps_its_inode",
         ],
-        layers: &[],
+        layers: &["disk", "killed"],
         limit: None,
     },
     Row {
@@ -326,7 +326,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/store/tests/damage.rs::a_kernel_without_locks_is_told_and_gone_on_with",
             "crates/cli/tests/cli/refusals.rs::a_second_router_on_the_same_identity_waits_and_the_first_stays",
         ],
-        layers: &[],
+        layers: &["containers"],
         limit: None,
     },
     Row {
@@ -341,7 +341,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/store/tests/damage.rs::an_attempt_whose_stage_failed_goes_on_under_a_new_number",
             "crates/lifecycle/tests/renewal/story.rs::a_staged_generation_is_not_shown_for_proof_while_the_disk_cannot_say_so",
         ],
-        layers: &[],
+        layers: &["disk-errors", "block-errors"],
         limit: None,
     },
     Row {
@@ -356,7 +356,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/store/tests/crashes.rs::nothing_is_swept_because_of_a_manifest_that_is_only_in_the_cache",
             "crates/cli/tests/bad_luck/damage.rs::a_damaged_manifest_is_said_and_every_generation_is_used",
         ],
-        layers: &[],
+        layers: &["disk"],
         limit: None,
     },
     Row {
@@ -370,7 +370,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::a_disk_that_fails_for_ever_after_stage_does_not_hold_the_router_back",
             "crates/store/tests/damage.rs::what_prepare_reserved_is_enough_for_stage_on_a_full_disk",
         ],
-        layers: &[],
+        layers: &["disk-errors", "mounts"],
         limit: None,
     },
     Row {
@@ -378,9 +378,13 @@ pub(crate) const HOLES: &[Row] = &[
         what: "`extend` beside a running stock router displaces its connection, and both redial against each other.",
         source: "",
         guard: "It refuses beside a running one unless forced, and hands its work to a daemon of ours.",
-        tests: &[],
+        tests: &[
+            "crates/cli/tests/extend.rs::another_router_that_runs_with_the_same_configuration_is_not_disturbed",
+            "crates/cli/tests/extend.rs::our_own_running_router_is_asked_to_renew",
+            "crates/cli/tests/extend.rs::files_that_could_not_be_replaced_are_a_reason_not_to_begin",
+        ],
         layers: &[],
-        limit: Some("Being built."),
+        limit: None,
     },
     Row {
         id: "D-9",
@@ -397,7 +401,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::an_attempt_stored_by_a_clock_in_2038_does_not_block_renewal_until_then",
             "crates/lifecycle/tests/renewal/story.rs::a_leaf_issued_after_the_end_of_the_old_one_is_taken",
         ],
-        layers: &[],
+        layers: &["time", "worlds"],
         limit: None,
     },
     Row {
@@ -410,7 +414,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/store/tests/projection.rs::a_read_only_place_is_named_so_and_the_store_opens",
             "crates/router/tests/daemon/main.rs::an_identity_that_cannot_be_stored_is_served_and_not_renewed",
         ],
-        layers: &[],
+        layers: &["mounts", "containers"],
         limit: None,
     },
     Row {
@@ -425,7 +429,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/net/tests/loopback/control.rs::a_first_connection_that_names_an_open_group_joins_it_or_nothing",
             "crates/controller/tests/control/admission.rs::a_leaf_speaks_for_nobody_but_its_own_router",
         ],
-        layers: &[],
+        layers: &["attack"],
         limit: None,
     },
     Row {
@@ -456,7 +460,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::what_was_in_flight_when_the_operator_revoked_changes_nothing",
             "crates/store/tests/register/steps.rs::a_use_is_admitted_before_the_revocation_or_refused_after_it_never_both",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {
@@ -482,7 +486,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::the_start_flag_is_honoured_once_per_spacing_and_the_operator_always",
             "crates/sim/tests/stories/attempts.rs::an_eager_operator_never_fills_the_list",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {
@@ -495,7 +499,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/cli/tests/bad_luck/hello.rs::a_stolen_certificate_behind_the_own_leaf_gets_nobody_in",
             "crates/controller/tests/control/admission.rs::whoever_does_not_prove_our_chain_is_told_nothing",
         ],
-        layers: &[],
+        layers: &["messages", "attack"],
         limit: None,
     },
     Row {

@@ -1,6 +1,6 @@
 //! The nine promises.
 
-use super::Promise;
+use super::{Mutation, Promise};
 
 /// Every promise, in order.
 pub(crate) const PROMISES: &[Promise] = &[
@@ -25,8 +25,34 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/cli/tests/quickstart.rs::three_routers_renew_under_load_and_nothing_is_lost",
             "crates/cli/tests/quickstart.rs::faults_strike_and_nothing_is_lost_all_the_same",
         ],
-        layers: &[],
-        mutations: &[],
+        layers: &[
+            "disk",
+            "disk-errors",
+            "worlds",
+            "killed",
+            "errno",
+            "power-cut",
+            "block-log",
+            "block-errors",
+            "mounts",
+            "containers",
+            "messages",
+            "namespaces",
+            "time",
+            "attack",
+        ],
+        mutations: &[
+            Mutation {
+                change: "drop every older candidate as soon as a newer one is admitted",
+                file: "crates/lifecycle/src/renewal/admission.rs",
+                caught_by: "crates/sim/tests/stories/attempts.rs::a_1_a_delayed_verify_that_promotes_the_older_leaf_finds_it_still_on_disk",
+            },
+            Mutation {
+                change: "let 20303 remove the older leaves from the register",
+                file: "crates/lifecycle/src/issuance/extension.rs",
+                caught_by: "crates/lifecycle/tests/issuance/random.rs::no_run_of_lost_messages_locks_an_unmodified_router_out",
+            },
+        ],
     },
     Promise {
         id: "P2",
@@ -43,8 +69,19 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/store/tests/crashes.rs::a_disk_without_folder_syncs_is_found_out",
             "crates/lifecycle/tests/renewal/table.rs::every_phase_and_every_input_is_in_the_reviewed_table",
         ],
-        layers: &[],
-        mutations: &[],
+        layers: &["disk", "worlds", "power-cut", "block-log"],
+        mutations: &[
+            Mutation {
+                change: "do not sync the files of a generation",
+                file: "crates/store/src/generation.rs",
+                caught_by: "crates/store/tests/crashes.rs::a_power_cut_before_any_operation_of_a_renewal_loses_nothing",
+            },
+            Mutation {
+                change: "send 20303 without waiting for STAGE",
+                file: "crates/lifecycle/src/renewal/attempt.rs",
+                caught_by: "crates/lifecycle/tests/renewal/story.rs::one_renewal_is_durable_before_every_visible_thing",
+            },
+        ],
     },
     Promise {
         id: "P3",
@@ -59,8 +96,19 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/store/tests/damage.rs::only_what_was_staged_here_can_be_named",
             "crates/store/tests/damage.rs::a_generation_under_another_number_is_damage",
         ],
-        layers: &[],
-        mutations: &[],
+        layers: &["disk", "disk-errors", "killed"],
+        mutations: &[
+            Mutation {
+                change: "do not compare the server chain with its digest",
+                file: "crates/store/src/generation.rs",
+                caught_by: "crates/store/tests/damage.rs::no_flipped_bit_anywhere_is_adopted_or_taken_for_absence",
+            },
+            Mutation {
+                change: "take a key and a leaf that do not belong together",
+                file: "crates/net/src/credentials.rs",
+                caught_by: "crates/net/tests/loopback/identity.rs::a_mixture_of_two_generations_is_no_credentials",
+            },
+        ],
     },
     Promise {
         id: "P4",
@@ -75,8 +123,12 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/net/tests/loopback/hostile.rs::a_renewed_router_shows_its_new_leaf_on_the_next_connection",
             "crates/lifecycle/tests/renewal/story.rs::an_import_becomes_the_default_only_by_being_admitted",
         ],
-        layers: &[],
-        mutations: &[],
+        layers: &["worlds", "messages"],
+        mutations: &[Mutation {
+            change: "take the answer to 20303 for an admission",
+            file: "crates/lifecycle/src/renewal/proving.rs",
+            caught_by: "crates/lifecycle/tests/renewal/story.rs::one_renewal_is_durable_before_every_visible_thing",
+        }],
     },
     Promise {
         id: "P5",
@@ -91,7 +143,18 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/cli/tests/quickstart.rs::three_routers_renew_under_load_and_nothing_is_lost",
         ],
         layers: &[],
-        mutations: &[],
+        mutations: &[
+            Mutation {
+                change: "publish new credentials to nobody",
+                file: "crates/net/src/credentials.rs",
+                caught_by: "crates/net/tests/loopback/web.rs::publishing_switches_new_handshakes_and_leaves_connections_alone",
+            },
+            Mutation {
+                change: "replace the channel where a further underlay would do",
+                file: "crates/lifecycle/src/renewal/proving.rs",
+                caught_by: "crates/lifecycle/tests/renewal/story.rs::one_renewal_is_durable_before_every_visible_thing",
+            },
+        ],
     },
     Promise {
         id: "P6",
@@ -107,8 +170,12 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/router/tests/daemon/main.rs::the_router_comes_back_by_itself_after_the_controller_did",
             "crates/sim/tests/stories/disks.rs::one_failing_disk_operation_anywhere_in_a_renewal_costs_a_retry_at_most",
         ],
-        layers: &[],
-        mutations: &[],
+        layers: &["worlds", "namespaces", "time", "attack"],
+        mutations: &[Mutation {
+            change: "wait for no time after a failure",
+            file: "crates/lifecycle/src/policy.rs",
+            caught_by: "crates/sim/tests/stories/operator.rs::a_revoked_router_does_not_spin",
+        }],
     },
     Promise {
         id: "P7",
@@ -118,6 +185,7 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/store/tests/real.rs::every_file_is_private_from_the_start_whatever_the_umask",
             "crates/store/tests/projection.rs::new_files_are_private_where_they_hold_a_key",
             "crates/net/tests/loopback/identity.rs::no_key_shows_in_debug_output",
+            "crates/pki/tests/behaviour/files.rs::a_key_survives_its_file_and_stays_the_same_key",
             "crates/store/tests/projection.rs::what_lies_at_a_path_is_never_shown_since_it_may_be_a_key",
             "crates/config/tests/report.rs::a_private_key_near_a_problem_is_not_shown",
             "crates/config/src/problem.rs::private_keys_and_pins_are_masked_and_nothing_moves",
@@ -128,7 +196,11 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/store/tests/real.rs::a_folder_that_others_may_enter_is_noticed",
         ],
         layers: &[],
-        mutations: &[],
+        mutations: &[Mutation {
+            change: "make files that anybody may read",
+            file: "crates/store/src/identity.rs",
+            caught_by: "crates/store/tests/real.rs::every_file_is_private_from_the_start_whatever_the_umask",
+        }],
     },
     Promise {
         id: "P8",
@@ -145,8 +217,12 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/controller/tests/rest/enrollment.rs::an_extension_over_https_needs_a_leaf_of_that_very_router",
             "crates/pki/tests/behaviour/tokens.rs::another_controllers_token_is_refused",
         ],
-        layers: &[],
-        mutations: &[],
+        layers: &["worlds", "messages", "attack"],
+        mutations: &[Mutation {
+            change: "accept a leaf without checking the handshake's signature",
+            file: "crates/net/src/tls/verify.rs",
+            caught_by: "crates/net/tests/loopback/hostile.rs::a_leaf_without_its_key_is_refused_in_the_handshake",
+        }],
     },
     Promise {
         id: "P9",
@@ -163,7 +239,7 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/router/tests/configuration.rs::a_damaged_endpoints_file_is_reported_and_the_configured_addresses_serve",
             "crates/store/tests/projection.rs::unreadable_files_are_neither_missing_nor_foreign",
         ],
-        layers: &[],
+        layers: &["disk", "disk-errors", "worlds", "errno", "mounts", "fuzz"],
         mutations: &[],
     },
 ];

@@ -16,7 +16,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/store/tests/crashes.rs::a_power_cut_before_any_operation_of_a_renewal_loses_nothing",
             "crates/sim/tests/stories/stock_routers.rs::a_stock_router_survives_a_controller_of_ours_that_dies_between_store_and_answer",
         ],
-        layers: &[],
+        layers: &["killed", "power-cut"],
         limit: None,
     },
     Row {
@@ -30,7 +30,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/router/tests/daemon/main.rs::a_lost_verify_or_confirmation_does_not_stop_a_renewal",
             "crates/sim/tests/stories/crashes.rs::a_power_cut_at_any_disk_operation_after_a_lost_20002_keeps_the_identity",
         ],
-        layers: &[],
+        layers: &["messages", "namespaces"],
         limit: None,
     },
     Row {
@@ -75,7 +75,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/cli/tests/cli/life.rs::a_backup_brings_a_router_back_that_renewed_after_it",
             "crates/sim/tests/stories/backups.rs::a_stock_router_survives_a_restore_of_our_register",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {
@@ -89,7 +89,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/attempts.rs::a_late_20301_of_an_earlier_round_is_as_good_as_a_timely_one_or_harmless",
             "crates/lifecycle/tests/issuance/story.rs::two_signers_of_one_request_send_what_the_register_holds",
         ],
-        layers: &[],
+        layers: &["messages"],
         limit: None,
     },
     Row {
@@ -132,7 +132,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/store/tests/crashes.rs::a_manifest_rewritten_in_place_is_found_out",
             "crates/store/tests/projection.rs::a_full_disk_tears_no_file_in_place",
         ],
-        layers: &[],
+        layers: &["disk", "power-cut", "block-log"],
         limit: None,
     },
     Row {
@@ -146,7 +146,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/router/tests/daemon/main.rs::a_barrier_that_fails_after_the_answer_is_made_up_for_from_the_disk",
             "crates/store/tests/crashes.rs::a_crash_right_after_a_failing_operation_loses_nothing",
         ],
-        layers: &[],
+        layers: &["disk-errors", "errno"],
         limit: None,
     },
     Row {
@@ -159,7 +159,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/net/tests/loopback/identity.rs::a_mixture_of_two_generations_is_no_credentials",
             "crates/store/tests/damage.rs::a_damaged_generation_leaves_the_others_usable",
         ],
-        layers: &[],
+        layers: &["disk", "killed"],
         limit: None,
     },
     Row {
@@ -172,7 +172,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::the_same_keys_and_names_get_the_same_leaf_while_it_is_unused_and_young",
             "crates/router/tests/daemon/main.rs::a_lost_20301_is_asked_for_again_with_the_same_keys",
         ],
-        layers: &[],
+        layers: &["killed"],
         limit: None,
     },
     Row {
@@ -186,7 +186,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/store/tests/projection.rs::a_read_only_place_is_named_so_and_the_store_opens",
             "crates/store/tests/projection.rs::a_bind_mounted_file_is_rewritten_in_place",
         ],
-        layers: &[],
+        layers: &["mounts"],
         limit: None,
     },
     Row {
@@ -201,7 +201,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/cli/tests/bad_luck/full_disk.rs::a_disk_that_fills_up_at_any_step_of_a_renewal_loses_nothing",
             "crates/cli/tests/bad_luck/full_disk.rs::a_small_disk_that_is_really_full_stops_renewals_and_nothing_else",
         ],
-        layers: &[],
+        layers: &["mounts", "disk-errors"],
         limit: None,
     },
     Row {
@@ -215,7 +215,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/store/tests/projection.rs::who_keeps_laying_down_the_old_files_wins_after_three_times",
             "crates/store/tests/projection.rs::a_kubernetes_secret_is_externally_managed",
         ],
-        layers: &[],
+        layers: &["containers"],
         limit: None,
     },
     Row {
@@ -230,7 +230,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/controller/tests/rest/enrollment.rs::a_repeated_enrollment_gets_the_same_certificates_until_first_connect",
             "crates/router/tests/daemon/main.rs::another_routers_identity_is_not_overwritten",
         ],
-        layers: &[],
+        layers: &["killed", "disk"],
         limit: None,
     },
     Row {
@@ -243,7 +243,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/pki/tests/behaviour/any_bytes.rs::every_truncation_of_good_input_is_refused_without_a_panic",
             "crates/cli/tests/bad_luck/damage.rs::a_key_or_chain_of_a_generation_that_is_damaged_costs_that_generation_only",
         ],
-        layers: &[],
+        layers: &["disk", "fuzz"],
         limit: None,
     },
     Row {
@@ -256,7 +256,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/router/tests/configuration.rs::no_bytes_make_the_endpoints_parser_panic",
             "crates/router/src/control/directory.rs::what_is_saved_is_read_again",
         ],
-        layers: &[],
+        layers: &["killed", "fuzz"],
         limit: None,
     },
     Row {
@@ -282,7 +282,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/pki/tests/behaviour/validation.rs::a_good_answer_passes_and_yields_the_facts",
             "crates/net/tests/loopback/identity.rs::leaves_that_do_not_chain_to_the_bundle_are_no_credentials",
         ],
-        layers: &[],
+        layers: &["messages", "fuzz"],
         limit: None,
     },
     Row {
@@ -296,7 +296,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/expiry.rs::a_leaf_that_expired_behind_a_cut_wire_is_a_phase_and_not_an_exit",
             "crates/router/tests/daemon/main.rs::a_lapsed_router_goes_on_and_is_mended_by_a_new_token",
         ],
-        layers: &[],
+        layers: &["time"],
         limit: None,
     },
     Row {
@@ -309,7 +309,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::expiry_while_off_and_a_start_in_1970_end_in_a_renewal",
             "crates/lifecycle/tests/renewal/story.rs::a_clock_that_is_set_back_on_an_open_channel_does_not_put_a_renewal_off",
         ],
-        layers: &[],
+        layers: &["time"],
         limit: None,
     },
     Row {
@@ -324,7 +324,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/clocks.rs::a_jump_to_2038_erases_nothing",
             "crates/pki/tests/behaviour/issuing.rs::validity_is_backdated_clamped_warned_about_and_at_last_refused",
         ],
-        layers: &[],
+        layers: &["time", "worlds"],
         limit: None,
     },
     Row {
@@ -337,7 +337,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/operator.rs::a_revoked_router_does_not_spin",
             "crates/sim/tests/stories/disks.rs::a_disk_that_turns_bad_before_stage_loses_nothing_and_the_renewal_follows_when_it_is_mended",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {
@@ -409,7 +409,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/net/tests/channel.rs::a_request_without_a_reply_times_out_and_its_late_reply_is_a_message",
             "crates/net/tests/channel.rs::requests_under_way_fail_at_once_when_the_channel_closes",
         ],
-        layers: &[],
+        layers: &["namespaces"],
         limit: None,
     },
     Row {
@@ -555,7 +555,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/issuance/enrollment.rs::the_same_enrollment_is_answered_alike_until_the_first_connect",
             "crates/controller/tests/rest/full_disk.rs::an_enrollment_that_cannot_be_kept_is_not_answered_and_can_be_repeated",
         ],
-        layers: &[],
+        layers: &["killed", "messages"],
         limit: None,
     },
     Row {
@@ -583,7 +583,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/router/tests/daemon/main.rs::a_lapsed_router_goes_on_and_is_mended_by_a_new_token",
             "crates/lifecycle/tests/issuance/story.rs::after_everything_expired_only_enrollment_helps",
         ],
-        layers: &[],
+        layers: &["time"],
         limit: Some("A router that is off for the last third of its leaf's life needs a new token."),
     },
     Row {
@@ -596,7 +596,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/channels.rs::a_5_a_lagging_controller_does_not_take_the_newer_leaf_out_of_use",
             "crates/lifecycle/tests/renewal/story.rs::a_lagging_controller_does_not_pull_the_router_back",
         ],
-        layers: &[],
+        layers: &["worlds"],
         limit: None,
     },
     Row {

@@ -32,7 +32,9 @@ fn promises() -> String {
     );
     for promise in PROMISES {
         let _ = write!(page, "## {} {}\n\n{}\n\n", promise.id, promise.name, promise.claim);
-        let _ = write!(page, "Layers: {}\n\n", linked_layers(promise.layers));
+        if !promise.layers.is_empty() {
+            let _ = write!(page, "Layers: {}\n\n", linked_layers(promise.layers));
+        }
         page.push_str("| mistake made on purpose | in | then failed |\n|---|---|---|\n");
         for mutation in promise.mutations {
             let _ =
