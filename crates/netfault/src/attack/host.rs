@@ -130,6 +130,7 @@ pub(super) fn against_router(plan: &Plan, evidence: &mut Evidence) -> Result<()>
         let greeted = host.greeted.load(Ordering::Relaxed);
         runtime.block_on(host.end());
         let name = lie.name();
+        eprintln!("TRY {name} greeted {greeted} cpu {spent:?} of {took:?}");
         told += greeted;
         if greeted == 0 {
             evidence.failed(format!("`{name}`: the router did not come"), replay());

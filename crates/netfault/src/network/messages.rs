@@ -24,6 +24,8 @@ pub use plan::{Scenario, Strike};
 
 /// Routers at work at once. They wait most of the time.
 const WORKERS: usize = 12;
+/// The same for a sample, beside other tests.
+const SAMPLERS: usize = 8;
 /// Life of leaves under a stock controller. A leaf whose 20303 it will never confirm is given up after a sixth of this (ten minutes for
 /// ordinary leaves), and only then a new attempt begins.
 const STOCK_LIFE: Duration = Duration::from_secs(60);
@@ -209,7 +211,7 @@ pub fn sample(
     let mut scenarios = plan::every_message();
     scenarios.extend(plan::every_byte());
     scenarios.retain(wanted);
-    let outcomes = work(&world, WORKERS, &scenarios, |level, name| match level {
+    let outcomes = work(&world, SAMPLERS, &scenarios, |level, name| match level {
         Level::Messages => world.subject_of_messages(name),
         Level::Bytes => world.subject(name, |id, _| Path::of_bytes(id)),
     })?;
