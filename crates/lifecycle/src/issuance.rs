@@ -234,7 +234,7 @@ pub struct Commit {
 }
 
 /// What to do and say once the outcome is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// Send the Result with success. The channel speaks for this epoch.
     Admit(Admitted),

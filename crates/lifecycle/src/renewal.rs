@@ -22,6 +22,7 @@ mod contacts;
 mod output;
 mod phase;
 mod proving;
+mod settled;
 mod view;
 
 use alloc::collections::BTreeMap;

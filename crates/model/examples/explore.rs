@@ -1,0 +1,46 @@
+//! Runs the explorations whose names contain a word: `cargo run --release -p model --example explore -- stock`.
+#![allow(missing_docs)]
+
+use std::time::Instant;
+
+use model::{DEFECTS, Exploration, Goal, MUTANTS, SHORT, STOCK, Sight};
+
+fn main() {
+    let word = std::env::args().nth(1).unwrap_or_default();
+    for scope in SHORT.iter().chain([&STOCK]).filter(|scope| scope.name.contains(&word)) {
+        let goal = if scope.name == STOCK.name { Goal::Count } else { Goal::Claims };
+        let began = Instant::now();
+        let outcome = Exploration::new(*scope, goal).run(1);
+        println!(
+            "{}: {} states, {} steps, depth {}, {:?}, unusable {}, torn {}",
+            scope.name,
+            outcome.unique,
+            outcome.steps,
+            outcome.depth,
+            began.elapsed(),
+            outcome.seen.unusable(),
+            outcome.seen.torn()
+        );
+        let sights: Vec<String> =
+            Sight::ALL.iter().map(|sight| format!("{} {}", outcome.seen.times(*sight), sight.words())).collect();
+        println!("   {}", sights.join(", "));
+        for (claim, tale) in outcome.broken {
+            println!("BROKEN {claim:?} in {} steps\n{}\n{:?}\n{:#?}", tale.steps, tale.chart, tale.actions, tale.end);
+        }
+    }
+    for mutant in MUTANTS.iter().filter(|mutant| mutant.name.contains(&word)) {
+        let began = Instant::now();
+        let outcome = Exploration::new(mutant.scope, Goal::Refute).run(1);
+        println!("{}: {} states, depth {}, {:?}", mutant.name, outcome.unique, outcome.depth, began.elapsed());
+        for (claim, tale) in outcome.broken {
+            println!("  {claim:?} in {} steps\n{}", tale.steps, tale.chart);
+        }
+    }
+    for defect in DEFECTS.iter().filter(|defect| defect.id.contains(&word)) {
+        let outcome = Exploration::new(defect.scope, Goal::Find(defect)).run(1);
+        println!("{}: {} states, depth {}", defect.id, outcome.unique, outcome.depth);
+        if let Some(tale) = outcome.found {
+            println!("{} steps\n{}", tale.steps, tale.chart);
+        }
+    }
+}

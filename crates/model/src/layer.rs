@@ -1,0 +1,180 @@
+//! What the proof runs.
+
+use evidence::{Chart, Control as Judged, Evidence, Lane, Layer, Plan};
+
+use crate::defects::DEFECTS;
+use crate::explore::{Exploration, Goal, Outcome};
+use crate::mutants::MUTANTS;
+use crate::scope::{Make, Scope};
+use crate::scopes::{LONG, SHORT, STOCK, STOCK_LONG};
+use crate::seen::{Seen, Sight};
+
+/// The layers of this crate.
+pub fn layers() -> Vec<Layer> {
+    vec![Layer {
+        id: "model",
+        title: "Both machines and their stock peers, every interleaving within bounds",
+        lane: Lane::Computing,
+        probe: Vec::new,
+        run,
+    }]
+}
+
+fn run(plan: &Plan) -> Evidence {
+    let mut evidence = Evidence::default();
+    let scopes = if plan.is_long { LONG } else { SHORT };
+    let total = Seen::default();
+    let (mut states, mut steps) = (0, 0);
+    evidence.notes.push(
+        "Wherever ours plays, it is the machine of `lifecycle` itself. Every wait is zero, so every time-out may fire at any moment; at most \
+         four messages and jobs are under way, and any of them may be the next to arrive. Each exploration below is exhaustive within its \
+         bounds."
+            .to_owned(),
+    );
+    for scope in scopes {
+        let outcome = Exploration::new(*scope, Goal::Claims).run(1);
+        states += outcome.unique;
+        steps += outcome.steps;
+        total.add(&outcome.seen);
+        report(&mut evidence, scope, &outcome);
+    }
+    let stock = if plan.is_long { STOCK_LONG } else { STOCK };
+    let outcome = Exploration::new(stock, Goal::Count).run(1);
+    evidence.notes.push(bounds(&stock, &outcome));
+    evidence.cell(
+        "openziti router and controller, as protocol",
+        fault_words(&stock),
+        outcome.seen.unusable() + outcome.seen.torn(),
+        outcome.unique,
+    );
+    evidence.tried("states of stock + stock", outcome.unique);
+    evidence.tried("states of both machines, of ours with stock peers", states);
+    evidence.tried("steps between them", steps);
+    for sight in Sight::ALL {
+        if total.times(*sight) > 0 {
+            evidence.tried(sight.words(), total.times(*sight));
+        } else {
+            evidence.failed(
+                format!("no exploration came across {}: it proves nothing about them", sight.words()),
+                "cargo run --release -p model --example explore",
+            );
+        }
+    }
+    find_defects(&mut evidence);
+    refute_mutants(&mut evidence);
+    evidence
+}
+
+fn report(evidence: &mut Evidence, scope: &Scope, outcome: &Outcome) {
+    evidence.notes.push(bounds(scope, outcome));
+    for (claim, tale) in &outcome.broken {
+        evidence.failed(
+            format!("{}: {} breaks in {} steps", scope.name, claim.name(), tale.steps),
+            format!("cargo run --release -p model --example explore -- '{}'", scope.name),
+        );
+        evidence.charts.push(Chart {
+            title: format!("{}: {} breaks", scope.name, claim.name()),
+            text: tale.chart.clone(),
+            is_mermaid: true,
+        });
+    }
+    let order = match (scope.router, scope.controller) {
+        (Make::Exuvia, Make::Exuvia) => "exuvia router and controller, as protocol",
+        (Make::Exuvia, Make::Stock) => "exuvia router, openziti controller, as protocol",
+        (Make::Stock, Make::Exuvia) => "openziti router, exuvia controller, as protocol",
+        (Make::Stock, Make::Stock) => "openziti router and controller, as protocol",
+    };
+    let is_broken = outcome.broken.iter().any(|(claim, _)| *claim == crate::claims::Claim::NeverWithout);
+    evidence.cell(order, fault_words(scope), u64::from(is_broken), outcome.unique);
+    if scope.router == Make::Stock {
+        evidence.cell(
+            order,
+            format!("{}: its own file truncated, not written or not synced", fault_words(scope)),
+            outcome.seen.torn(),
+            outcome.unique,
+        );
+    }
+}
+
+/// What may go wrong in a scope, in few words.
+fn fault_words(scope: &Scope) -> String {
+    let mut words = vec!["messages delayed and reordered"];
+    let mut say = |is_so: bool, what| {
+        if is_so {
+            words.push(what);
+        }
+    };
+    say(scope.loses, "lost");
+    say(scope.doubles, "doubled");
+    say(scope.strays, "strayed");
+    say(scope.breaks, "channels broken");
+    say(scope.router_crashes > 0, "router killed");
+    say(scope.power_cuts && scope.router_crashes > 0, "power cut");
+    say(scope.controller_crashes > 0, "controller killed");
+    say(scope.disk_failures > 0, "disk refusing");
+    say(scope.clock_jumps > 0, "clock set");
+    say(scope.re_enrolls, "enrolled anew");
+    say(scope.revokes, "revoked");
+    say(scope.restores, "controller restored");
+    say(scope.nodes > 1, "two controllers, one lagging");
+    words.join(", ")
+}
+
+fn bounds(scope: &Scope, outcome: &Outcome) -> String {
+    format!(
+        "**{}**: {} states, {} steps, depth {}. Bounds: {} attempts, {} leaves, {} messages in flight, {} deaths of the router, {} of the \
+         controller, {} steps of the clock, {} controllers; {}.",
+        scope.name,
+        outcome.unique,
+        outcome.steps,
+        outcome.depth,
+        scope.attempts,
+        scope.leaves,
+        scope.in_flight,
+        scope.router_crashes,
+        scope.controller_crashes,
+        scope.days.len() - 1 - usize::from(scope.first_day),
+        scope.nodes,
+        fault_words(scope),
+    )
+}
+
+/// Each known defect of the stock protocol, found, with its shortest story.
+fn find_defects(evidence: &mut Evidence) {
+    for defect in DEFECTS {
+        let outcome = Exploration::new(defect.scope, Goal::Find(defect)).run(1);
+        let steps = outcome.found.as_ref().map(|tale| tale.steps);
+        evidence.controls.push(Judged {
+            name: format!("openziti {}: {}", defect.id, defect.title),
+            is_wrong: true,
+            caught: u64::from(outcome.found.is_some()),
+            states: outcome.unique,
+            example: steps.map(|steps| format!("in {steps} steps, drawn below")),
+        });
+        if let Some(tale) = outcome.found {
+            evidence.charts.push(Chart {
+                title: format!("{}: {}", defect.id, defect.title),
+                text: tale.chart,
+                is_mermaid: true,
+            });
+        }
+    }
+}
+
+/// Each mistake, refuted.
+fn refute_mutants(evidence: &mut Evidence) {
+    for mutant in MUTANTS {
+        let outcome = Exploration::new(mutant.scope, Goal::Refute).run(1);
+        let example = outcome.broken.first().map(|(claim, tale)| {
+            let actions: Vec<String> = tale.lines.iter().map(String::clone).collect();
+            format!("{}: {}", claim.name(), actions.join("; "))
+        });
+        evidence.controls.push(Judged {
+            name: mutant.name.to_owned(),
+            is_wrong: true,
+            caught: u64::from(example.is_some()),
+            states: outcome.unique,
+            example,
+        });
+    }
+}

@@ -1,0 +1,122 @@
+//! The explorations that are run: who plays, and which faults are mixed. Each is exhaustive within its bounds.
+
+use crate::scope::{Make, Scope};
+
+/// No fault; every exploration adds its own.
+const fn calm(name: &'static str, router: Make, controller: Make) -> Scope {
+    Scope {
+        router_crashes: 0,
+        power_cuts: false,
+        controller_crashes: 0,
+        loses: false,
+        doubles: false,
+        breaks: false,
+        ..Scope::new(name, router, controller)
+    }
+}
+
+const A: Scope = calm("", Make::Exuvia, Make::Exuvia);
+const B: Scope = calm("", Make::Exuvia, Make::Stock);
+const C: Scope = calm("", Make::Stock, Make::Exuvia);
+const D: Scope = calm("", Make::Stock, Make::Stock);
+
+/// From the day on which the renewal is due.
+const DUE: &[u16] = &[61, 62, 95, 170];
+
+/// Due, an overlap later, N expired.
+const THREE: &[u16] = &[61, 62, 95];
+
+/// What `cargo test` and CI explore of the first three pairings.
+pub const SHORT: &[Scope] = &[
+    Scope { name: "a1 router dies", attempts: 1, router_crashes: 2, power_cuts: true, days: THREE, ..A },
+    Scope { name: "a2 controller dies", attempts: 1, controller_crashes: 2, days: THREE, ..A },
+    Scope {
+        name: "a3 both die",
+        attempts: 1,
+        router_crashes: 2,
+        power_cuts: true,
+        controller_crashes: 2,
+        days: &[61],
+        ..A
+    },
+    Scope {
+        name: "a4 both die, losses",
+        attempts: 1,
+        loses: true,
+        router_crashes: 1,
+        power_cuts: true,
+        controller_crashes: 1,
+        days: &[61, 62],
+        ..A
+    },
+    Scope { name: "a5 messages", attempts: 1, loses: true, doubles: true, breaks: true, days: &[61, 62], ..A },
+    Scope { name: "a6 strays", attempts: 1, loses: true, strays: true, breaks: true, days: &[61, 62], ..A },
+    Scope { name: "a7 two attempts", leaves: 2, loses: true, days: &[61], ..A },
+    Scope { name: "a8 two attempts, death", router_crashes: 1, power_cuts: true, days: &[61], ..A },
+    Scope { name: "a9 time", attempts: 1, loses: true, ..A },
+    Scope { name: "a10 two controllers", attempts: 1, nodes: 2, second_lags: true, days: &[61, 62], ..A },
+    Scope { name: "a11 operator", attempts: 1, leaves: 2, re_enrolls: true, revokes: true, days: &[61], ..A },
+    Scope { name: "a12 restore", attempts: 1, leaves: 2, restores: true, days: &[61, 62], ..A },
+    Scope { name: "a13 clock", attempts: 1, clock_jumps: 2, days: THREE, ..A },
+    Scope {
+        name: "a14 disk",
+        attempts: 1,
+        disk_failures: 2,
+        router_crashes: 1,
+        power_cuts: true,
+        days: &[61, 62],
+        ..A
+    },
+    Scope { name: "a15 same key", keeps_key: true, loses: true, days: &[61], ..A },
+    Scope { name: "b1 router dies", attempts: 1, leaves: 2, router_crashes: 2, power_cuts: true, days: &[61], ..B },
+    Scope { name: "b2 controller dies", attempts: 1, leaves: 2, controller_crashes: 2, days: &[61], ..B },
+    Scope {
+        name: "b3 both die, losses",
+        attempts: 1,
+        leaves: 2,
+        loses: true,
+        router_crashes: 1,
+        power_cuts: true,
+        controller_crashes: 1,
+        days: &[61],
+        ..B
+    },
+    Scope { name: "b4 messages", attempts: 1, leaves: 2, loses: true, doubles: true, days: &[61], ..B },
+    Scope { name: "b5 two attempts", leaves: 2, in_flight: 3, days: &[61], ..B },
+    Scope { name: "b6 time", attempts: 1, leaves: 1, loses: true, days: THREE, ..B },
+    Scope { name: "b7 two controllers", attempts: 1, leaves: 1, nodes: 2, days: &[61], ..B },
+    Scope { name: "b8 restore", attempts: 1, leaves: 2, restores: true, days: &[61], ..B },
+    Scope { name: "b9 no groups", attempts: 1, leaves: 2, is_grouped: false, days: &[61], ..B },
+    Scope {
+        name: "c1 both die",
+        attempts: 1,
+        router_crashes: 2,
+        power_cuts: true,
+        controller_crashes: 2,
+        days: THREE,
+        ..C
+    },
+    Scope { name: "c2 messages", attempts: 1, loses: true, doubles: true, breaks: true, days: &[61, 62], ..C },
+    Scope {
+        name: "c3 both die, losses",
+        loses: true,
+        router_crashes: 1,
+        power_cuts: true,
+        controller_crashes: 1,
+        days: DUE,
+        ..C
+    },
+    Scope { name: "c4 two controllers", nodes: 2, second_lags: true, days: DUE, ..C },
+    Scope { name: "c5 operator", attempts: 1, leaves: 2, re_enrolls: true, revokes: true, days: &[61, 62], ..C },
+    Scope { name: "c6 restore", attempts: 1, restores: true, days: &[61, 62, 95], ..C },
+];
+
+/// Stock against stock, counted.
+pub const STOCK: Scope =
+    Scope { name: "d stock + stock", loses: true, router_crashes: 1, power_cuts: true, days: DUE, ..D };
+
+/// What is explored at night.
+pub const LONG: &[Scope] = SHORT;
+
+/// Stock against stock, at night.
+pub const STOCK_LONG: Scope = STOCK;
