@@ -1,5 +1,5 @@
 //! A sample of the layer `messages` on the program as this build made it: faults of messages and of bytes, and every router comes
-//! online again on what its disk holds. The whole product is `cargo xtask proof messages`.
+//! online again on what its disk holds. The whole product is `cargo xtask proof --only messages`.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "the functions beside the tests fail a test this way")]
 
 use std::path::Path;

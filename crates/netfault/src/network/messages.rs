@@ -44,7 +44,7 @@ pub(super) fn run(plan: &Plan) -> Evidence {
 
 fn replay(plan: &Plan, scenario: Option<&Scenario>) -> String {
     let only = scenario.map(|scenario| format!("EXUVIA_SCENARIO='{scenario}' ")).unwrap_or_default();
-    format!("{only}EXUVIA_SEED={} cargo xtask proof messages", plan.seed)
+    format!("{only}cargo xtask proof --seed {} --only messages", plan.seed)
 }
 
 /// What came of one scenario.

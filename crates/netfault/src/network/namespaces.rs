@@ -39,7 +39,7 @@ pub(super) fn run(plan: &Plan) -> Evidence {
         return evidence;
     }
     if let Err(error) = run_all(plan, &mut evidence) {
-        evidence.failed(format!("the layer could not be run: {error:#}"), "cargo xtask proof namespaces");
+        evidence.failed(format!("the layer could not be run: {error:#}"), "cargo xtask proof --only namespaces");
     }
     evidence
 }
@@ -88,7 +88,7 @@ fn run_all(plan: &Plan, evidence: &mut Evidence) -> Result<()> {
     let done = std::mem::take(&mut *locked(&done));
     evidence.tried("network faults between two network stacks, router living on or killed", done.len() as u64);
     for (scenario, outcome) in &done {
-        let replay = format!("EXUVIA_SCENARIO='{scenario}' cargo xtask proof namespaces");
+        let replay = format!("EXUVIA_SCENARIO='{scenario}' cargo xtask proof --only namespaces");
         if let Some(broke) = &outcome.broke {
             evidence.failed(format!("{scenario}: {broke}"), replay);
         } else if !outcome.struck {
