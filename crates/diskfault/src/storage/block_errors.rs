@@ -259,7 +259,11 @@ fn serves_on(router: &Router, claims: &mut Vec<Claim>) -> anyhow::Result<Result<
         // The disk failed while the router read it: it may say so and end, and is started again on the well disk.
         let ended = running.process().status();
         running.process().kill();
-        return Ok(if ended.is_some() { Ok(()) } else { Err(format!("it neither serves nor ends: {}", running.log().text())) });
+        return Ok(if ended.is_some() {
+            Ok(())
+        } else {
+            Err(format!("it neither serves nor ends: {}", running.log().text()))
+        });
     }
     running.try_to_renew();
     let outcome = is_calm(&running);

@@ -101,7 +101,7 @@ impl<'a> Scene<'a> {
 /// Admitted and renews in a container; stopped as a container engine stops it.
 fn renews(router: &Router, container: &dyn Starter) -> anyhow::Result<()> {
     let (judged, running) = router.judge_and_keep(container, true);
-    ensure!(judged.is_usable(), "{}", judged.brief());
+    ensure!(judged.is_usable(), "{}\n{}", judged.brief(), judged.log);
     running.map_or(Ok(()), stop)
 }
 
@@ -191,18 +191,18 @@ fn read_only_volume(scene: &Scene<'_>) -> anyhow::Result<()> {
 
 fn rootless(scene: &Scene<'_>) -> anyhow::Result<()> {
     let router = scene.enrolled(&scene.folder.join("id"))?;
+    // Where the admin socket is made must be the router's own.
     let home = scene.site.controller().home();
-    let socket_folder = |mode| fs::set_permissions(home, std::os::unix::fs::PermissionsExt::from_mode(mode));
-    socket_folder(0o1777)?;
+    chown(home, Some(FIRST_USER), Some(FIRST_USER))?;
     give(router.folder(), FIRST_USER)?;
     // The way there must be open to a user who is nobody on the host.
     for folder in [scene.site.root(), scene.folder.as_path()] {
         fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }
-    let mut container = scene.container("box")?.with_users_from(FIRST_USER);
+    let mut container = scene.container("box")?.with_users_from(FIRST_USER)?;
     container.bind(router.folder(), router.folder(), true);
     let outcome = renews(&router, &container);
-    socket_folder(0o755)?;
+    chown(home, Some(0), Some(0))?;
     outcome
 }
 

@@ -146,7 +146,7 @@ pub(crate) fn goes_on(router: &Router, running: Running) -> anyhow::Result<()> {
     running.renew().context("after it was mended")?;
     is_dead(running)?;
     let judged = router.judge();
-    ensure!(judged.is_usable(), "after a restart: {}", judged.brief());
+    ensure!(judged.is_usable(), "after a restart: {}\n{}", judged.brief(), judged.log);
     Ok(())
 }
 

@@ -36,8 +36,8 @@ pub(crate) struct Container {
     merged: Option<Mounted>,
 }
 
-/// Folders of the host that serve as the image.
-const IMAGE: [&str; 4] = ["/usr", "/lib", "/lib64", "/bin"];
+/// Folders of the host that serve as the image, and the file of names that container engines put into every container.
+const IMAGE: [&str; 5] = ["/usr", "/lib", "/lib64", "/bin", "/etc/hosts"];
 
 impl Container {
     /// Its parts are in `folder`.
@@ -51,7 +51,6 @@ impl Container {
         let mut mounts = vec![
             json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
             json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"] }),
-            json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "size=1m"] }),
         ];
         for part in IMAGE.iter().filter(|part| Path::new(part).exists()) {
             mounts.push(json!({ "destination": part, "type": "bind", "source": part, "options": ["rbind", "ro"] }));
@@ -75,9 +74,18 @@ impl Container {
     }
 
     /// Rootless: its root is this user of the host.
-    pub(crate) fn with_users_from(mut self, first_user: u32) -> Self {
+    ///
+    /// # Errors
+    /// When its root folder cannot be given to that user.
+    pub(crate) fn with_users_from(mut self, first_user: u32) -> io::Result<Self> {
+        for open in self.merged.iter().map(Mounted::at).chain([self.folder.as_path()]) {
+            fs::set_permissions(open, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        }
+        if let Some(merged) = &self.merged {
+            std::os::unix::fs::chown(merged.at(), Some(first_user), Some(first_user))?;
+        }
         self.first_user = Some(first_user);
-        self
+        Ok(self)
     }
 
     /// Mounts a file or folder of the host.

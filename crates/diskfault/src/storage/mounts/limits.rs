@@ -118,6 +118,7 @@ fn another_user(scene: &Scene<'_>) -> anyhow::Result<()> {
     process.signal(nix::sys::signal::Signal::SIGTERM);
     let (status, _, log) = process.finish(rig::PATIENCE)?;
     ensure!(status.success(), "it ended with {status}: {}", log.text());
+    fs::set_permissions(home, Permissions::from_mode(0o755))?;
     bound.unmount()
 }
 
