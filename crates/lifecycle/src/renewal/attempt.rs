@@ -13,7 +13,7 @@ use crate::manifest::{AttemptRecord, Origin};
 use crate::policy::mix;
 use crate::step::Step;
 
-/// Without groups, every third request in a row that is not answered has the channel replaced: it may show a leaf that is not admitted any more.
+/// Without groups, every third round of requests that nobody answers has the channels replaced: they may show a leaf that is not admitted any more.
 const REPLACE_AFTER: u32 = 3;
 
 impl Renewal {
@@ -268,7 +268,9 @@ impl Renewal {
         let live = self.live();
         let shows_older = contact.last_admitted != Some(live);
         let ripe = since.plus(self.policy.churn);
-        let is_hopeless = attempt.unanswered % REPLACE_AFTER == REPLACE_AFTER - 1 && now.uptime >= ripe;
+        let up = self.contacts.values().filter(|contact| contact.is_up()).count();
+        let round = attempt.unanswered / u32::try_from(up.max(1)).unwrap_or(u32::MAX);
+        let is_hopeless = round % REPLACE_AFTER == REPLACE_AFTER - 1 && now.uptime >= ripe;
         if !shows_older && !is_hopeless {
             return None;
         }
