@@ -9,7 +9,7 @@ use std::path::Path;
 use lifecycle::manifest::{CANDIDATES_MAX, Candidate, Manifest};
 use lifecycle::recovery::{Found, recover, recover_in_process};
 use lifecycle::renewal::{Barrier, DialOutcome, Effect, Input, Issued, Phase, Renewal, Storage, StorageTrouble};
-use lifecycle::{GenerationNumber, KeyId, Leaf, Now};
+use lifecycle::{GenerationNumber, KeyId, Leaf, Now, UnixTime};
 use store::StoreError;
 use store::disk::{CrashModel, SimDisk};
 use store::generation::{GenerationFiles, Keys, Reservation, digest_of};
@@ -54,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) published: Option<GenerationNumber>,
     /// Which wake-up counts; earlier ones are void.
     pub(crate) turn: u64,
+    /// The latest that its wall clock has said: what was over then may be retired, even if the clock was set back meanwhile.
+    latest_wall: UnixTime,
     /// Generations whose 20303 was answered with success.
     confirmed: BTreeSet<GenerationNumber>,
     /// Starts and STAGEs in a row that the disk failed.
@@ -178,6 +180,7 @@ impl World {
             admitted: BTreeSet::new(),
             published: None,
             turn: 0,
+            latest_wall: UnixTime::default(),
             confirmed: BTreeSet::new(),
             mishaps: 0,
             paused_until_ms: 0,
@@ -276,8 +279,9 @@ impl World {
         let open: Vec<(usize, Leaf)> = self.links(router).map_or(Vec::new(), |links| {
             links.channels.iter().filter_map(|(at, open)| Some((*at, open.underlays.last()?.1))).collect()
         });
+        let grouped = self.plan.are_grouped;
         for (controller, leaf) in open {
-            self.exuvia_dialed(router, controller, leaf, DialOutcome::Admitted { grouped: true, window: None });
+            self.exuvia_dialed(router, controller, leaf, DialOutcome::Admitted { grouped, window: None });
         }
     }
 
@@ -336,6 +340,7 @@ impl World {
         self.count_router(router);
         self.counts.steps += 1;
         let Some(process) = self.process_mut(router) else { return };
+        process.latest_wall = process.latest_wall.max(now.wall);
         let Some(machine) = &process.machine else { return };
         let (next, step) = machine.clone().step(now, input);
         let Some(barrier) = step.barrier() else {

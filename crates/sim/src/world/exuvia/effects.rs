@@ -117,7 +117,15 @@ impl World {
                 let newest = process.machine.as_ref().map_or(GenerationNumber(0), |m| m.manifest().last_number);
                 let leaves: Vec<_> =
                     numbers.iter().map(|number| (*number, process.leaves.get(number).copied())).collect();
-                let result = nothing_is_retired_unproven(&leaves, |n| process.admitted.contains(&n), wall, newest);
+                let latest = wall.max(process.latest_wall);
+                let result = nothing_is_retired_unproven(&leaves, |n| process.admitted.contains(&n), latest, newest);
+                // Whoever's clock was ahead when he retired, and whose stock database is restored after that, is outside the promise.
+                let gone = |leaf: &Leaf| leaves.iter().any(|(_, known)| known.is_some_and(|known| known == *leaf));
+                let held =
+                    self.routers.get(router).map(|host| host.held.iter().filter(|leaf| !gone(leaf)).copied().collect());
+                if let (Some(host), Some(held)) = (self.routers.get_mut(router), held) {
+                    host.held = held;
+                }
                 self.claim(router, Claim::NothingIsRetiredBeforeALaterOneWasAdmittedAfterItsEnd, result);
             }
             Said::AttemptFailed { .. } => self.counts.failed_rounds += 1,
