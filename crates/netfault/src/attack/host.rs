@@ -130,7 +130,6 @@ pub(super) fn against_router(plan: &Plan, evidence: &mut Evidence) -> Result<()>
         let greeted = host.greeted.load(Ordering::Relaxed);
         runtime.block_on(host.end());
         let name = lie.name();
-        eprintln!("TRY {name} greeted {greeted} cpu {spent:?} of {took:?}");
         told += greeted;
         if greeted == 0 {
             evidence.failed(format!("`{name}`: the router did not come"), replay());
@@ -226,6 +225,7 @@ async fn host(
     number: usize,
     greeted: &AtomicU64,
 ) -> io::Result<()> {
+    let port = stream.local_addr()?.port();
     let mut stream = timeout(HELLO, tls.accept(stream)).await??;
     let mut unread = BytesMut::new();
     let hello = timeout(HELLO, hello_of(&mut stream, &mut unread)).await??;
@@ -269,7 +269,7 @@ async fn host(
     let (mut reading, mut writing) = tokio::io::split(stream);
     let lying = async {
         for round in 0_u64.. {
-            for frame in frames(lie, round, &chain) {
+            for frame in frames(lie, round, &chain, port) {
                 writing.write_all(&frame.to_bytes()).await?;
             }
             writing.flush().await?;
@@ -350,7 +350,7 @@ fn malformed(hello: &Hello, number: usize) -> Vec<u8> {
 }
 
 /// What is said in one burst.
-fn frames(lie: Lie, round: u64, chain: &str) -> Vec<Frame> {
+fn frames(lie: Lie, round: u64, chain: &str, port: u16) -> Vec<Frame> {
     let number = i32::try_from(round % 1_000_000).unwrap_or(0);
     let burst = i32::try_from(BURST).unwrap_or(0);
     match lie {
@@ -366,7 +366,7 @@ fn frames(lie: Lie, round: u64, chain: &str) -> Vec<Frame> {
             let nothing = CertsResponse::default();
             (0..BURST).map(|step| if step % 2 == 0 { foreign.to_frame() } else { nothing.to_frame() }).collect()
         }
-        Lie::AbsurdSettings => absurd(round),
+        Lie::AbsurdSettings => absurd(round, port),
         Lie::RenewNow => {
             let window = RenewalWindow { from_unix_s: 0, to_unix_s: u64::MAX };
             let advice = |step| RenewalAdvice { window: Some(window), renew_now: Some(round * 1000 + step) };
@@ -406,11 +406,14 @@ fn garbage(round: u64) -> Vec<u8> {
 }
 
 /// Addresses that lead nowhere, too many of them, indices at their end, and errors for what was never asked.
-fn absurd(round: u64) -> Vec<Frame> {
+fn absurd(round: u64, port: u16) -> Vec<Frame> {
     let nowhere =
         |number: usize| CtrlEndpoint { address: format!("tls:127.0.0.1:{}", 1 + number % 9), groups: Vec::new() };
     let bad = ["", "tls:", "tls:a:99999", "quic:b:1", "tls:\u{0}:1", "tls:[::1", "tls:a b:1"];
-    let many = ControllerEndpoints { id: "stock".to_owned(), endpoints: (0..2000).map(nowhere).collect() };
+    // The right one is among them: a controller may move, and whoever holds its keys can send its routers away. No identity is lost by that.
+    let right = CtrlEndpoint { address: format!("tls:localhost:{port}"), groups: Vec::new() };
+    let endpoints = [right].into_iter().chain((0..8).map(nowhere)).collect();
+    let many = ControllerEndpoints { id: "stock".to_owned(), endpoints };
     let broken = ControllerEndpoints {
         id: String::new(),
         endpoints: bad
