@@ -33,8 +33,9 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Inputs as long as the door takes, made of one piece repeated: what is quadratic takes for ever here.
-pub fn giants(target: &Target) -> Vec<Vec<u8>> {
+/// Inputs as long as the door takes, made of one piece repeated: what is quadratic takes for ever here. No longer than `longest` bytes.
+pub fn giants(target: &Target, longest: usize) -> Vec<Vec<u8>> {
+    let longest = longest.min(target.caps.input_bytes);
     let pieces: &[&[u8]] = match target.name {
         "csr" | "pem_bundle" | "private_key" => {
             &[b"-----BEGIN A-----\n-----END A-----\n", b"\n", b"-----BEGIN A-----\nAAAA\n-----END A-----\n", b"A"]
@@ -64,17 +65,16 @@ pub fn giants(target: &Target) -> Vec<Vec<u8>> {
         "messages" => &[b"\x0a\x00", b"\x12\x00", b"\x1a\x00", b"\x22\x00", b"\x0a\x02\x0a\x00", b"\x0b", b"\x08\x01"],
         _ => &[b"\x00", b"\xff"],
     };
-    let mut giants: Vec<Vec<u8>> =
-        pieces.iter().map(|piece| piece.repeat(target.caps.input_bytes / piece.len())).collect();
+    let mut giants: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.repeat(longest / piece.len())).collect();
     if target.name == "endpoints_yml" {
-        let lines = (0..target.caps.input_bytes / 20).map(|number| format!("- tls:a{number}:1\n"));
+        let lines = (0..longest / 20).map(|number| format!("- tls:a{number}:1\n"));
         giants.push(format!("endpoints:\n{}", lines.collect::<String>()).into_bytes());
-        let lines = (0..target.caps.input_bytes / 60)
+        let lines = (0..longest / 60)
             .map(|number| format!("- {{id: c{number}, endpoints: [{{address: \"tls:a{number}:1\"}}]}}\n"));
         giants.push(format!("controllers:\n{}", lines.collect::<String>()).into_bytes());
     }
     if target.name.ends_with("_yml") {
-        giants.push((0..target.caps.input_bytes / 12).flat_map(|key| format!("k{key}: 1\n").into_bytes()).collect());
+        giants.push((0..longest / 12).flat_map(|key| format!("k{key}: 1\n").into_bytes()).collect());
     }
     giants
 }
