@@ -92,6 +92,8 @@ pub(crate) struct Explorer {
     contexts: HashMap<Shown, u64>,
     seen: HashSet<(u64, u64)>,
     seen_second: HashSet<(u64, u64)>,
+    /// What is going wrong may tear configured files, and only those.
+    may_tear: bool,
     pub(crate) tally: Tally,
 }
 
@@ -144,6 +146,7 @@ impl Explorer {
             contexts: HashMap::new(),
             seen: HashSet::new(),
             seen_second: HashSet::new(),
+            may_tear: false,
             tally: Tally::default(),
         })
     }
@@ -158,12 +161,14 @@ impl Explorer {
     }
 
     fn context(&mut self, shown: &Shown) -> u64 {
+        // What is fine where files may tear is not fine elsewhere.
+        let tearing = u64::from(self.may_tear);
         if let Some(known) = self.contexts.get(shown) {
-            return *known;
+            return *known + tearing;
         }
-        let next = self.contexts.len() as u64;
+        let next = self.contexts.len() as u64 * 2;
         self.contexts.insert(shown.clone(), next);
-        next
+        next + tearing
     }
 
     /// A crash before every operation, by every model; and a second one before every operation of the start that follows.
@@ -219,7 +224,8 @@ impl Explorer {
     fn start_from(&mut self, disk: SimDisk, shown: &Shown, is_second: bool, place: impl Fn() -> String) {
         self.tally.distinct += 1;
         let making = self.script.making;
-        let projected = if self.script.projects() { check_projection(&disk, &self.script) } else { Ok(()) };
+        let projected =
+            if self.script.projects() { check_projection(&disk, &self.script, self.may_tear) } else { Ok(()) };
         let run = live_on(disk, making, shown, is_second);
         let verdict = projected.and_then(|()| run.claim.clone()).and_then(|()| check_end(&run, making));
         if let Err(claim) = verdict {
@@ -236,17 +242,19 @@ impl Explorer {
             let mut broken = None;
             let mut distinct = 0;
             let (seen, seen_second) = (&self.seen, &mut self.seen_second);
-            let (states, is_all) =
-                before.aftermath(WEAKEST).visit(self.depth.second_most, self.depth.seed, |survivor| {
-                    let key = (survivor.fingerprint, context);
-                    if broken.is_none() && !seen.contains(&key) && seen_second.insert(key) {
-                        distinct += 1;
-                        broken = check_found(survivor.disk(), making, &shown, true).err();
-                    }
-                });
-            self.tally.second += states;
+            for cut in [WEAKEST, TORN, JOURNALLED] {
+                let (states, is_all) =
+                    before.aftermath(cut).visit(self.depth.second_most, self.depth.seed, |survivor| {
+                        let key = (survivor.fingerprint, context);
+                        if broken.is_none() && !seen.contains(&key) && seen_second.insert(key) {
+                            distinct += 1;
+                            broken = check_found(survivor.disk(), making, &shown, true).err();
+                        }
+                    });
+                self.tally.second += states;
+                self.tally.sampled += u64::from(!is_all);
+            }
             self.tally.distinct += distinct;
-            self.tally.sampled += u64::from(!is_all);
             if let Some(claim) = broken {
                 let replay = self.replay();
                 self.tally.fail(
@@ -276,6 +284,7 @@ impl Explorer {
 
     fn refusal(&mut self, at: u64, operation: Operation, trouble: Trouble) {
         self.tally.refused_calls += 1;
+        self.may_tear = self.script.projects() && trouble.may_tear();
         let mut run = self.script.run_in_trouble(self.base.clone(), &self.shown, trouble);
         let what = match trouble {
             Trouble::Once(_, fault) => format!("answers {}", spoken(fault)),

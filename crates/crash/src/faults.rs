@@ -8,6 +8,8 @@ pub const POWER_WEAKEST: &str = "power cut, weakest disk";
 pub const POWER_JOURNALLED: &str = "power cut, journalled disk";
 /// The power fails in the middle of a sector.
 pub const TORN: &str = "torn sectors";
+/// Killed or cut off, and the power fails in the start that follows, by any of the models.
+pub const CRASHED_TWICE: &str = "crash, and again in the start after it";
 /// One call fails; the process reacts as it does, ends, and is started anew.
 pub const REFUSED: &str = "refused call";
 /// One call fails, and the power fails at some later moment.

@@ -62,7 +62,7 @@ fn effort(plan: &Plan) -> Effort {
         Effort {
             ours: Depth {
                 most: 200_000,
-                second_every: 2,
+                second_every: 1,
                 second_most: 10_000,
                 refused_most: 400,
                 refused_every: 1,
@@ -152,7 +152,8 @@ pub(crate) fn all_crashes(effort: Effort) -> Evidence {
     if let Some(score) = orders.iter_mut().find(|(order, _, _)| order == "exuvia") {
         let by_explorer = [
             (faults::KILLED, ours.killed),
-            (faults::POWER_WEAKEST, ours.weakest + ours.second),
+            (faults::POWER_WEAKEST, ours.weakest),
+            (faults::CRASHED_TWICE, ours.second),
             (faults::TORN, ours.torn),
             (faults::POWER_JOURNALLED, ours.journalled),
             (faults::ROTTEN, ours.rotten + ours.wiped),
@@ -348,7 +349,7 @@ mod tests {
         let states = evidence.tried.first().map_or(0, |tried| tried.count);
         assert!(states > 20_000, "{states}");
         let ours = evidence.matrix.iter().filter(|cell| cell.order == "exuvia");
-        assert!(ours.clone().count() == 5 && ours.clone().all(|cell| cell.unusable == 0 && cell.states > 0));
+        assert!(ours.clone().count() == 6 && ours.clone().all(|cell| cell.unusable == 0 && cell.states > 0));
         for about in ORDERS {
             assert!(evidence.matrix.iter().any(|cell| cell.order == about.name), "{}", about.name);
         }

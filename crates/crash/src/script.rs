@@ -305,6 +305,12 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// Does the store answer this by rewriting a configured file in place?
+    pub(crate) fn may_tear(self) -> bool {
+        use store::disk::Errno;
+        matches!(self, Self::Once(_, Fault::Refuse(Errno::ACCESS | Errno::ROFS)))
+    }
+
     pub(crate) fn lay(self, disk: &mut SimDisk) {
         match self {
             Self::Once(at, fault) => disk.fail(at, fault),
@@ -314,9 +320,11 @@ impl Trouble {
 }
 
 /// The configured files after a crash: each whole, old or new, unless they are rewritten in place; a start mends them all.
-pub(crate) fn check_projection(disk: &SimDisk, script: &Script) -> Result<(), String> {
+///
+/// `may_tear` = the process was refused the new file or its rename, and rewrote the old one where it is.
+pub(crate) fn check_projection(disk: &SimDisk, script: &Script, may_tear: bool) -> Result<(), String> {
     let (old, new) = (script.making.files(1), script.making.files(2));
-    if !script.is_in_place() {
+    if !may_tear && !script.is_in_place() {
         for slot in SLOTS {
             let Some(found) = disk.file(target(slot)) else { return Err(format!("{slot:?} is gone")) };
             if found != slot.content(&old) && found != slot.content(&new) {
