@@ -2,6 +2,7 @@
 //!
 //! A share of the layers `errno` and `killed` of the proof (`cargo xtask proof`), chosen by a seed: the whole takes minutes. What needs
 //! mounts, block devices and power cuts is not here at all.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop, also in its helpers")]
 
 use std::fs;
 use std::path::Path;
