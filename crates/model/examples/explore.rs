@@ -3,11 +3,14 @@
 
 use std::time::Instant;
 
-use model::{DEFECTS, Exploration, Goal, MUTANTS, SHORT, STOCK, Sight};
+use model::{DEFECTS, Exploration, Goal, LONG, MUTANTS, SHORT, STOCK, Sight};
 
 fn main() {
     let word = std::env::args().nth(1).unwrap_or_default();
-    for scope in SHORT.iter().chain([&STOCK]).filter(|scope| scope.name.contains(&word)) {
+    if word == "layer" {
+        return layer();
+    }
+    for scope in SHORT.iter().chain(LONG).chain([&STOCK]).filter(|scope| scope.name.contains(&word)) {
         let goal = if scope.name == STOCK.name { Goal::Count } else { Goal::Claims };
         let began = Instant::now();
         let outcome = Exploration::new(*scope, goal).run(1);
@@ -41,6 +44,37 @@ fn main() {
         println!("{}: {} states, depth {}", defect.id, outcome.unique, outcome.depth);
         if let Some(tale) = outcome.found {
             println!("{} steps\n{}", tale.steps, tale.chart);
+        }
+    }
+}
+
+/// The layer as the proof runs it.
+fn layer() {
+    let plan = evidence::Plan {
+        is_long: std::env::args().any(|word| word == "--long"),
+        seed: 1,
+        exuvia: "exuvia".into(),
+        write_order: "write-order".into(),
+        scratch: "scratch".into(),
+    };
+    for layer in model::layers() {
+        let began = Instant::now();
+        let found = (layer.run)(&plan);
+        println!("{}: {:?}, holds: {}", layer.id, began.elapsed(), found.holds());
+        for note in &found.notes {
+            println!("{note}");
+        }
+        for count in &found.tried {
+            println!("{} {}", count.count, count.what);
+        }
+        for cell in &found.matrix {
+            println!("{} | {} | {} of {}", cell.order, cell.fault, cell.unusable, cell.states);
+        }
+        for control in &found.controls {
+            println!("{}: caught {} of {}: {:?}", control.name, control.caught, control.states, control.example);
+        }
+        for failure in &found.failures {
+            println!("FAILED {}", failure.what);
         }
     }
 }

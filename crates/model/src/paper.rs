@@ -16,7 +16,7 @@ pub struct Paper {
     pub key: u8,
     /// The enrollment epoch of the channel, or token, that asked for it.
     pub epoch: u8,
-    /// Where its signer's clock stood; [`Paper::FIRST`] for the first one.
+    /// Where its signer's clock stood; `u8::MAX` for the first one.
     pub signed_at: u8,
 }
 

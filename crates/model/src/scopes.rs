@@ -96,7 +96,7 @@ pub const SHORT: &[Scope] = &[
         days: THREE,
         ..C
     },
-    Scope { name: "c2 messages", attempts: 1, loses: true, doubles: true, breaks: true, days: &[61, 62], ..C },
+    Scope { name: "c2 messages", attempts: 1, leaves: 2, loses: true, doubles: true, breaks: true, days: &[61], ..C },
     Scope {
         name: "c3 both die, losses",
         loses: true,
@@ -115,8 +115,61 @@ pub const SHORT: &[Scope] = &[
 pub const STOCK: Scope =
     Scope { name: "d stock + stock", loses: true, router_crashes: 1, power_cuts: true, days: DUE, ..D };
 
-/// What is explored at night.
-pub const LONG: &[Scope] = SHORT;
+/// What is explored at night, beside the short ones.
+pub const LONG: &[Scope] = &[
+    Scope {
+        name: "A1 both die, later",
+        attempts: 1,
+        router_crashes: 2,
+        power_cuts: true,
+        controller_crashes: 2,
+        days: &[61, 62],
+        ..A
+    },
+    Scope { name: "A2 two attempts", loses: true, leaves: 2, days: THREE, ..A },
+    Scope {
+        name: "A3 two attempts, both die",
+        leaves: 2,
+        router_crashes: 1,
+        power_cuts: true,
+        controller_crashes: 1,
+        days: &[61],
+        ..A
+    },
+    Scope { name: "A4 messages", attempts: 1, loses: true, doubles: true, breaks: true, days: THREE, ..A },
+    Scope {
+        name: "B1 both die, losses",
+        attempts: 1,
+        leaves: 2,
+        loses: true,
+        router_crashes: 2,
+        power_cuts: true,
+        controller_crashes: 2,
+        days: &[61],
+        ..B
+    },
+    Scope { name: "B2 two attempts", leaves: 2, loses: true, days: &[61], ..B },
+    Scope { name: "B3 two controllers", attempts: 1, leaves: 2, nodes: 2, days: &[61], ..B },
+    Scope { name: "B4 time", attempts: 1, leaves: 2, loses: true, days: THREE, ..B },
+    Scope {
+        name: "C1 both die, losses",
+        loses: true,
+        router_crashes: 2,
+        power_cuts: true,
+        controller_crashes: 2,
+        days: DUE,
+        ..C
+    },
+    Scope { name: "C2 messages", attempts: 1, loses: true, doubles: true, breaks: true, days: &[61], ..C },
+];
 
 /// Stock against stock, at night.
-pub const STOCK_LONG: Scope = STOCK;
+pub const STOCK_LONG: Scope = Scope {
+    name: "D stock + stock",
+    loses: true,
+    router_crashes: 2,
+    power_cuts: true,
+    controller_crashes: 1,
+    days: DUE,
+    ..D
+};
