@@ -31,6 +31,21 @@ fn run(plan: &Plan) -> Evidence {
          bounds."
             .to_owned(),
     );
+    evidence.notes.push(
+        "P1 is judged in every state, for what a start would find now and for what it would find after a power cut. It promises nothing once \
+         an operator has withdrawn the identity and until a new enrollment is stored; once the leaf that the router used last is past its \
+         NotAfter, with no renewal completed before; on a stock controller whose one fingerprint names an expired leaf, or whose database was \
+         restored from before the oldest unexpired leaf on the disk was signed; and for a stock router whose own certificate file is \
+         truncated, or whose last write a power cut has undone: those states are counted in rows of their own."
+            .to_owned(),
+    );
+    evidence.notes.push(
+        "\"One lagging\" means, of two stock controllers, that each applies the common log in its own time; of two of ours, which share one \
+         register, that the second one's clock is a step behind and that what it has signed waits. Late answers, late 20303 of processes that \
+         are gone, and jobs begun before another one's commit are part of every exploration. Signing takes less than a step of the clock \
+         where copies are restored."
+            .to_owned(),
+    );
     for scope in scopes {
         let outcome = Exploration::new(*scope, Goal::Claims).run(1);
         states += outcome.unique;
@@ -85,14 +100,26 @@ fn report(evidence: &mut Evidence, scope: &Scope, outcome: &Outcome) {
         (Make::Stock, Make::Stock) => "openziti router and controller, as protocol",
     };
     let is_broken = outcome.broken.iter().any(|(claim, _)| *claim == crate::claims::Claim::NeverWithout);
-    evidence.cell(order, fault_words(scope), u64::from(is_broken), outcome.unique);
+    cell(evidence, order, fault_words(scope), u64::from(is_broken), outcome.unique);
     if scope.router == Make::Stock {
-        evidence.cell(
+        cell(
+            evidence,
             order,
             format!("{}: its own file truncated, not written or not synced", fault_words(scope)),
             outcome.seen.torn(),
             outcome.unique,
         );
+    }
+}
+
+/// One row for each mix of faults, however many explorations share it.
+fn cell(evidence: &mut Evidence, order: &str, fault: String, unusable: u64, states: u64) {
+    match evidence.matrix.iter_mut().find(|cell| cell.order == order && cell.fault == fault) {
+        Some(known) => {
+            known.unusable += unusable;
+            known.states += states;
+        }
+        None => evidence.cell(order, fault, unusable, states),
     }
 }
 

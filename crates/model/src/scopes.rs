@@ -82,11 +82,21 @@ pub const SHORT: &[Scope] = &[
         ..B
     },
     Scope { name: "b4 messages", attempts: 1, leaves: 2, loses: true, doubles: true, days: &[61], ..B },
-    Scope { name: "b5 two attempts", leaves: 2, in_flight: 3, days: &[61], ..B },
-    Scope { name: "b6 time", attempts: 1, leaves: 1, loses: true, days: THREE, ..B },
+    Scope { name: "b5 two attempts", leaves: 2, days: &[61], ..B },
+    Scope { name: "b6 time", attempts: 1, leaves: 1, loses: true, days: DUE, ..B },
     Scope { name: "b7 two controllers", attempts: 1, leaves: 1, nodes: 2, days: &[61], ..B },
     Scope { name: "b8 restore", attempts: 1, leaves: 2, restores: true, days: &[61], ..B },
     Scope { name: "b9 no groups", attempts: 1, leaves: 2, is_grouped: false, days: &[61], ..B },
+    Scope {
+        name: "b10 both die",
+        attempts: 1,
+        leaves: 1,
+        router_crashes: 2,
+        power_cuts: true,
+        controller_crashes: 2,
+        days: &[61],
+        ..B
+    },
     Scope {
         name: "c1 both die",
         attempts: 1,
@@ -96,7 +106,7 @@ pub const SHORT: &[Scope] = &[
         days: THREE,
         ..C
     },
-    Scope { name: "c2 messages", attempts: 1, leaves: 2, loses: true, doubles: true, breaks: true, days: &[61], ..C },
+    Scope { name: "c2 messages", attempts: 1, leaves: 1, loses: true, doubles: true, breaks: true, days: &[61], ..C },
     Scope {
         name: "c3 both die, losses",
         loses: true,
