@@ -257,12 +257,14 @@ fn serves_on(router: &Router, claims: &mut Vec<Claim>) -> anyhow::Result<Result<
     let online = running.log().event(rig::Mark::default(), CALM, &["connected"]);
     if online.is_none() {
         // The disk failed while the router read it: it may say so and end, and is started again on the well disk.
-        let ended = running.process().status();
-        running.process().kill();
-        return Ok(if ended.is_some() {
-            Ok(())
-        } else {
-            Err(format!("it neither serves nor ends: {}", running.log().text()))
+        if !running.log().is_over() {
+            running.process().kill();
+            return Ok(Err(format!("it neither serves nor ends: {}", running.log().text())));
+        }
+        let ended = running.wait();
+        return Ok(match ended.and_then(|status| status.code()) {
+            Some(3 | 4) => Ok(()),
+            _ => Err(format!("it ended with {ended:?}: {}", running.log().text())),
         });
     }
     running.try_to_renew();
