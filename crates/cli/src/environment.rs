@@ -54,9 +54,14 @@ mod tests {
 
     #[test]
     fn every_variable_that_is_read_anywhere_is_listed() {
+        // The proof does not ship: whoever runs it reads its pages.
+        let proof = ["crash", "diskfault", "evidence", "hostile", "model", "netfault", "proof", "rig"];
         let mut files = Vec::new();
         for part in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap() {
-            sources(&part.unwrap().path().join("src"), &mut files);
+            let part = part.unwrap();
+            if !proof.iter().any(|name| part.file_name() == *name) {
+                sources(&part.path().join("src"), &mut files);
+            }
         }
         assert!(files.len() > 100);
         for file in files {
