@@ -170,14 +170,14 @@ pub const LONG: &[Scope] = &[
         days: DUE,
         ..C
     },
-    Scope { name: "C2 messages", attempts: 1, loses: true, doubles: true, breaks: true, days: &[61], ..C },
+    Scope { name: "C2 messages", attempts: 1, leaves: 2, loses: true, doubles: true, breaks: true, days: &[61], ..C },
 ];
 
 /// Stock against stock, at night.
 pub const STOCK_LONG: Scope = Scope {
     name: "D stock + stock",
     loses: true,
-    router_crashes: 2,
+    router_crashes: 1,
     power_cuts: true,
     controller_crashes: 1,
     days: DUE,
