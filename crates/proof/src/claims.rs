@@ -112,11 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn every_promise_has_tests() {
+    fn every_promise_has_tests_and_a_mistake_that_was_caught() {
         let ids: Vec<&str> = PROMISES.iter().map(|promise| promise.id).collect();
         assert_eq!(ids, ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9"]);
         for promise in PROMISES {
-            assert!(!promise.tests.is_empty(), "{}", promise.id);
+            assert!(!promise.tests.is_empty() && !promise.mutations.is_empty(), "{}", promise.id);
         }
     }
 

@@ -6,7 +6,8 @@ use evidence::{Control, Evidence, Lane, Layer, Skip};
 
 /// All layers, in the order of the report.
 pub(crate) fn all() -> Vec<Layer> {
-    [crash::layers(), sim::layers(), hostile::layers(), diskfault::layers(), netfault::layers()].concat()
+    [model::layers(), crash::layers(), sim::layers(), hostile::layers(), diskfault::layers(), netfault::layers()]
+        .concat()
 }
 
 /// Layers that go wrong in every way in which a layer can: the runner's own controls.
@@ -50,5 +51,44 @@ fn leave(command: &mut Command) {
     match command.spawn() {
         Ok(child) => println!("left {}", child.id()),
         Err(error) => println!("left nothing: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::path::Path;
+
+    use super::all;
+
+    /// Layers of which `cargo test` runs a share, without privileges, and where.
+    const TESTED: &[(&str, &str)] = &[
+        ("model", "crates/model/tests/pairings.rs"),
+        ("disk", "crates/store/tests/crashes.rs"),
+        ("disk-errors", "crates/store/tests/crashes.rs"),
+        ("worlds", "crates/sim/tests/seeds.rs"),
+        ("fuzz", "crates/hostile/tests/corpus.rs"),
+        ("killed", "crates/cli/tests/errno_matrix.rs"),
+        ("errno", "crates/cli/tests/errno_matrix.rs"),
+        ("messages", "crates/cli/tests/net_faults.rs"),
+    ];
+
+    #[test]
+    fn cargo_test_says_which_layers_it_leaves_out() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for (id, file) in TESTED {
+            assert!(all().iter().any(|layer| layer.id == *id) && root.join(file).exists(), "{id}, {file}");
+        }
+        let (shared, left): (Vec<&str>, Vec<&str>) =
+            all().iter().map(|layer| layer.id).partition(|id| TESTED.iter().any(|(tested, _)| tested == id));
+        // Past the test harness, which shows what a test prints only when it fails.
+        let said = writeln!(
+            std::io::stderr(),
+            "\nproof: `cargo test` runs a share of the layers {}, without privileges;\n\
+            proof: it leaves out {}. All of them, whole: cargo xtask proof",
+            shared.join(", "),
+            left.join(", "),
+        );
+        assert!(said.is_ok() && !left.is_empty());
     }
 }

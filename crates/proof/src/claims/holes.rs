@@ -18,7 +18,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::an_old_generation_is_retired_when_a_later_one_is_admitted_after_its_end",
             "crates/store/tests/damage.rs::a_candidate_is_never_erased",
         ],
-        layers: &["worlds"],
+        layers: &["model", "worlds"],
         limit: None,
     },
     Row {
@@ -33,7 +33,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::at_the_cap_no_attempt_begins_until_two_later_admissions_free_a_place",
             "crates/lifecycle/tests/renewal/story.rs::a_full_list_of_unknown_outcomes_proves_the_newest_one_again",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -77,7 +77,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::a_lagging_controller_does_not_pull_the_router_back",
             "crates/router/tests/daemon/main.rs::an_older_leaf_is_tried_when_the_newest_is_refused",
         ],
-        layers: &["worlds"],
+        layers: &["model", "worlds"],
         limit: None,
     },
     Row {
@@ -105,7 +105,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/sim/tests/stories/operator.rs::a_7_a_router_re_enrolled_at_any_moment_of_a_renewal_lives_on_with_the_new_identity_only",
             "crates/lifecycle/tests/issuance/story.rs::what_was_in_flight_when_the_operator_re_enrolled_changes_nothing",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -133,7 +133,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::a_thousand_lost_replies_make_one_leaf",
             "crates/controller/tests/control/extension.rs::a_stock_router_that_loses_every_answer_still_finds_its_old_leaf_admitted",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -145,7 +145,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/sim/tests/stories/stock_routers.rs::b_2_a_stock_router_on_one_channel_for_a_year_is_admitted_with_what_its_file_holds",
             "crates/lifecycle/tests/issuance/story.rs::a_year_of_renewals_on_one_channel_leaves_the_file_admitted_after_every_one",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -170,7 +170,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::the_same_keys_and_names_get_the_same_leaf_while_it_is_unused_and_young",
             "crates/controller/tests/control/extension.rs::an_answer_lost_after_the_commit_is_given_again",
         ],
-        layers: &["disk"],
+        layers: &["disk", "model"],
         limit: Some(
             "Outside P1 by name: a stock router that truncates its own file and loses power. The crash matrix counts what that costs.",
         ),
@@ -225,7 +225,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::an_admission_is_durable_before_its_result",
             "crates/controller/tests/control/admission.rs::no_result_leaves_before_the_use_is_durable",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -240,7 +240,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/restored.rs::a_restored_register_believes_what_was_issued_after_the_copy_and_nothing_older",
             "crates/controller/tests/control/process.rs::a_copy_is_taken_while_it_runs_and_after_a_restore_what_can_be_proved_is_admitted",
         ],
-        layers: &["worlds"],
+        layers: &["model", "worlds"],
         limit: Some(
             "A register from before the oldest unexpired leaf is the operator's to mend: readmission, or a new token.",
         ),
@@ -267,7 +267,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/controller/tests/control/killed.rs::a_controller_killed_at_any_moment_of_a_renewal_locks_nobody_out",
             "crates/lifecycle/tests/renewal/story.rs::a_restart_while_the_outcome_is_unknown_tries_both_generations",
         ],
-        layers: &["worlds"],
+        layers: &["model", "worlds"],
         limit: None,
     },
     Row {
@@ -460,7 +460,7 @@ pub(crate) const HOLES: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::what_was_in_flight_when_the_operator_revoked_changes_nothing",
             "crates/store/tests/register/steps.rs::a_use_is_admitted_before_the_revocation_or_refused_after_it_never_both",
         ],
-        layers: &["worlds"],
+        layers: &["model", "worlds"],
         limit: None,
     },
     Row {

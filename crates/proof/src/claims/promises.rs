@@ -9,6 +9,9 @@ pub(crate) const PROMISES: &[Promise] = &[
         name: "never without",
         claim: "At every instant, also after a crash at any machine instruction or a power cut, some generation that is complete and durable on the router's disk is admitted by some reachable controller, unless an operator revoked the router or every leaf expired.",
         tests: &[
+            "crates/model/tests/pairings.rs::our_router_on_our_controller_survives_deaths_of_either",
+            "crates/model/tests/pairings.rs::our_router_on_our_controller_survives_losses_and_doubles",
+            "crates/model/tests/pairings.rs::our_router_on_a_stock_controller_survives_losses_and_deaths",
             "crates/sim/tests/stories/crashes.rs::a_router_that_dies_at_any_disk_operation_of_a_renewal_keeps_its_identity",
             "crates/sim/tests/stories/crashes.rs::a_second_power_cut_inside_the_start_that_follows_the_first_keeps_the_identity",
             "crates/sim/tests/stories/crashes.rs::a_power_cut_at_any_disk_operation_after_a_lost_20002_keeps_the_identity",
@@ -26,6 +29,7 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/cli/tests/quickstart.rs::faults_strike_and_nothing_is_lost_all_the_same",
         ],
         layers: &[
+            "model",
             "disk",
             "disk-errors",
             "worlds",
@@ -69,7 +73,7 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/store/tests/crashes.rs::a_disk_without_folder_syncs_is_found_out",
             "crates/lifecycle/tests/renewal/table.rs::every_phase_and_every_input_is_in_the_reviewed_table",
         ],
-        layers: &["disk", "worlds", "power-cut", "block-log"],
+        layers: &["model", "disk", "worlds", "power-cut", "block-log"],
         mutations: &[
             Mutation {
                 change: "do not sync the files of a generation",
@@ -123,12 +127,19 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/net/tests/loopback/hostile.rs::a_renewed_router_shows_its_new_leaf_on_the_next_connection",
             "crates/lifecycle/tests/renewal/story.rs::an_import_becomes_the_default_only_by_being_admitted",
         ],
-        layers: &["worlds", "messages"],
-        mutations: &[Mutation {
-            change: "take the answer to 20303 for an admission",
-            file: "crates/lifecycle/src/renewal/proving.rs",
-            caught_by: "crates/lifecycle/tests/renewal/story.rs::one_renewal_is_durable_before_every_visible_thing",
-        }],
+        layers: &["model", "worlds", "messages"],
+        mutations: &[
+            Mutation {
+                change: "let the server resume TLS sessions",
+                file: "crates/net/src/tls.rs",
+                caught_by: "crates/net/tests/loopback/hostile.rs::no_session_is_ever_resumed_however_much_the_client_wants_to",
+            },
+            Mutation {
+                change: "take the answer to 20303 for an admission",
+                file: "crates/lifecycle/src/renewal/proving.rs",
+                caught_by: "crates/lifecycle/tests/renewal/story.rs::one_renewal_is_durable_before_every_visible_thing",
+            },
+        ],
     },
     Promise {
         id: "P5",
@@ -196,11 +207,18 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/store/tests/real.rs::a_folder_that_others_may_enter_is_noticed",
         ],
         layers: &[],
-        mutations: &[Mutation {
-            change: "make files that anybody may read",
-            file: "crates/store/src/identity.rs",
-            caught_by: "crates/store/tests/real.rs::every_file_is_private_from_the_start_whatever_the_umask",
-        }],
+        mutations: &[
+            Mutation {
+                change: "show a private key in its debug output",
+                file: "crates/pki/src/key.rs",
+                caught_by: "crates/pki/tests/behaviour/files.rs::a_key_survives_its_file_and_stays_the_same_key",
+            },
+            Mutation {
+                change: "make files that anybody may read",
+                file: "crates/store/src/identity.rs",
+                caught_by: "crates/store/tests/real.rs::every_file_is_private_from_the_start_whatever_the_umask",
+            },
+        ],
     },
     Promise {
         id: "P8",
@@ -217,12 +235,19 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/controller/tests/rest/enrollment.rs::an_extension_over_https_needs_a_leaf_of_that_very_router",
             "crates/pki/tests/behaviour/tokens.rs::another_controllers_token_is_refused",
         ],
-        layers: &["worlds", "messages", "attack"],
-        mutations: &[Mutation {
-            change: "accept a leaf without checking the handshake's signature",
-            file: "crates/net/src/tls/verify.rs",
-            caught_by: "crates/net/tests/loopback/hostile.rs::a_leaf_without_its_key_is_refused_in_the_handshake",
-        }],
+        layers: &["model", "worlds", "messages", "attack"],
+        mutations: &[
+            Mutation {
+                change: "let whoever does not know a channel's secret join it",
+                file: "crates/net/src/listen/groups.rs",
+                caught_by: "crates/net/tests/loopback/control.rs::a_wrong_secret_joins_nothing",
+            },
+            Mutation {
+                change: "accept a leaf without checking the handshake's signature",
+                file: "crates/net/src/tls/verify.rs",
+                caught_by: "crates/net/tests/loopback/hostile.rs::a_leaf_without_its_key_is_refused_in_the_handshake",
+            },
+        ],
     },
     Promise {
         id: "P9",
@@ -230,6 +255,7 @@ pub(crate) const PROMISES: &[Promise] = &[
         claim: "Absent, intact and damaged are three different answers, everywhere.",
         tests: &[
             "crates/store/tests/damage.rs::a_read_error_is_never_absence",
+            "crates/sim/tests/stories/disks.rs::a_generation_that_one_start_cannot_read_is_still_a_candidate",
             "crates/store/tests/damage.rs::a_missing_manifest_beside_generations_is_damage",
             "crates/store/tests/damage.rs::a_torn_empty_or_foreign_manifest_is_damage_and_its_bytes_are_kept",
             "crates/store/tests/damage.rs::no_flipped_bit_anywhere_is_adopted_or_taken_for_absence",
@@ -240,6 +266,17 @@ pub(crate) const PROMISES: &[Promise] = &[
             "crates/store/tests/projection.rs::unreadable_files_are_neither_missing_nor_foreign",
         ],
         layers: &["disk", "disk-errors", "worlds", "errno", "mounts", "fuzz"],
-        mutations: &[],
+        mutations: &[
+            Mutation {
+                change: "take a folder that cannot be read for one that is not there",
+                file: "crates/store/src/identity.rs",
+                caught_by: "crates/sim/tests/stories/disks.rs::a_generation_that_one_start_cannot_read_is_still_a_candidate",
+            },
+            Mutation {
+                change: "take generations without a manifest for no store at all",
+                file: "crates/store/src/identity/load.rs",
+                caught_by: "crates/store/tests/damage.rs::a_missing_manifest_beside_generations_is_damage",
+            },
+        ],
     },
 ];

@@ -15,8 +15,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::one_renewal_is_durable_before_every_visible_thing",
             "crates/store/tests/crashes.rs::a_power_cut_before_any_operation_of_a_renewal_loses_nothing",
             "crates/sim/tests/stories/stock_routers.rs::a_stock_router_survives_a_controller_of_ours_that_dies_between_store_and_answer",
+            "crates/model/tests/counterexamples.rs::a1_a_certificate_is_promoted_before_it_is_written",
         ],
-        layers: &["killed", "power-cut"],
+        layers: &["model", "killed", "power-cut"],
         limit: None,
     },
     Row {
@@ -29,8 +30,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/renewal/story.rs::a_lost_verify_answer_is_decided_by_a_handshake",
             "crates/router/tests/daemon/main.rs::a_lost_verify_or_confirmation_does_not_stop_a_renewal",
             "crates/sim/tests/stories/crashes.rs::a_power_cut_at_any_disk_operation_after_a_lost_20002_keeps_the_identity",
+            "crates/model/tests/counterexamples.rs::a2_a_lost_verify_answer_makes_the_router_forget_the_only_valid_certificate",
         ],
-        layers: &["messages", "namespaces"],
+        layers: &["model", "messages", "namespaces"],
         limit: None,
     },
     Row {
@@ -42,7 +44,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/renewal/elsewhere.rs::an_error_in_answer_to_a_verify_is_decided_by_a_handshake",
             "crates/lifecycle/tests/renewal/story.rs::a_refused_leaf_is_given_up_only_after_the_verify_window_and_stays_a_candidate",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -56,8 +58,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::only_use_removes",
             "crates/controller/tests/control/extension.rs::an_answer_lost_after_the_commit_is_given_again",
             "crates/router/tests/daemon/main.rs::a_stock_controller_is_not_asked_to_renew_a_transit_router_unless_the_operator_allows_it",
+            "crates/model/tests/counterexamples.rs::a4_the_unverified_extension_swaps_before_its_answer_is_lost",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: Some(
             "A stock controller that was asked to swap before answering may still lose the router: outside P1 by name.",
         ),
@@ -75,7 +78,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/cli/tests/cli/life.rs::a_backup_brings_a_router_back_that_renewed_after_it",
             "crates/sim/tests/stories/backups.rs::a_stock_router_survives_a_restore_of_our_register",
         ],
-        layers: &["worlds"],
+        layers: &["model", "worlds"],
         limit: None,
     },
     Row {
@@ -88,8 +91,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/router/tests/daemon/main.rs::a_doubled_answer_is_dropped_and_told",
             "crates/sim/tests/stories/attempts.rs::a_late_20301_of_an_earlier_round_is_as_good_as_a_timely_one_or_harmless",
             "crates/lifecycle/tests/issuance/story.rs::two_signers_of_one_request_send_what_the_register_holds",
+            "crates/model/tests/counterexamples.rs::a6_of_two_answers_handled_at_once_the_older_is_written_last",
         ],
-        layers: &["messages"],
+        layers: &["model", "messages"],
         limit: None,
     },
     Row {
@@ -102,8 +106,10 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/attempts.rs::a_1_a_delayed_verify_that_promotes_the_older_leaf_finds_it_still_on_disk",
             "crates/lifecycle/tests/issuance/story.rs::a_leaf_overtaken_between_its_proof_and_the_commit_is_refused",
             "crates/lifecycle/tests/issuance/story.rs::a_confirmation_can_be_repeated_before_and_after_the_use",
+            "crates/model/tests/counterexamples.rs::a7_an_old_verify_is_promoted_over_a_newer_one",
+            "crates/model/tests/counterexamples.rs::a7_a_verify_at_a_lagging_node_is_promoted_over_a_newer_one_and_reported_as_a_failure",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -116,8 +122,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::what_was_in_flight_when_the_operator_re_enrolled_changes_nothing",
             "crates/controller/tests/control/closing.rs::re_enrolling_closes_the_channel_and_voids_every_leaf",
             "crates/lifecycle/tests/issuance/restored.rs::a_confirmation_of_what_was_withdrawn_is_refused",
+            "crates/model/tests/counterexamples.rs::a8_a_pending_certificate_is_promoted_after_a_new_enrollment",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -131,8 +138,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/store/tests/projection.rs::a_crash_anywhere_leaves_whole_files_and_the_next_start_mends_the_mixture",
             "crates/store/tests/crashes.rs::a_manifest_rewritten_in_place_is_found_out",
             "crates/store/tests/projection.rs::a_full_disk_tears_no_file_in_place",
+            "crates/model/tests/counterexamples.rs::b1_a_crash_between_truncation_and_write_leaves_no_certificate",
         ],
-        layers: &["disk", "power-cut", "block-log"],
+        layers: &["model", "disk", "power-cut", "block-log"],
         limit: None,
     },
     Row {
@@ -145,8 +153,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/disks.rs::nothing_is_sent_for_a_generation_whose_manifest_may_be_lost",
             "crates/router/tests/daemon/main.rs::a_barrier_that_fails_after_the_answer_is_made_up_for_from_the_disk",
             "crates/store/tests/crashes.rs::a_crash_right_after_a_failing_operation_loses_nothing",
+            "crates/model/tests/counterexamples.rs::b2_a_failed_write_is_ignored_and_the_promoted_certificate_is_gone",
         ],
-        layers: &["disk-errors", "errno"],
+        layers: &["model", "disk-errors", "errno"],
         limit: None,
     },
     Row {
@@ -172,7 +181,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/lifecycle/tests/issuance/story.rs::the_same_keys_and_names_get_the_same_leaf_while_it_is_unused_and_young",
             "crates/router/tests/daemon/main.rs::a_lost_20301_is_asked_for_again_with_the_same_keys",
         ],
-        layers: &["killed"],
+        layers: &["model", "killed"],
         limit: None,
     },
     Row {
@@ -295,8 +304,9 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/expiry.rs::a_leaf_that_expired_while_the_router_was_off_is_a_phase_and_not_an_exit",
             "crates/sim/tests/stories/expiry.rs::a_leaf_that_expired_behind_a_cut_wire_is_a_phase_and_not_an_exit",
             "crates/router/tests/daemon/main.rs::a_lapsed_router_goes_on_and_is_mended_by_a_new_token",
+            "crates/model/tests/counterexamples.rs::c1_a_clock_that_was_ahead_for_a_moment_ends_the_renewal_loop_for_good",
         ],
-        layers: &["time"],
+        layers: &["model", "time"],
         limit: None,
     },
     Row {
@@ -420,8 +430,9 @@ pub(crate) const DEFECTS: &[Row] = &[
         tests: &[
             "crates/controller/tests/control/extension.rs::a_renewal_adds_confirms_and_removes_nothing",
             "crates/router/tests/daemon/main.rs::a_stock_controller_is_not_asked_to_renew_a_transit_router_unless_the_operator_allows_it",
+            "crates/model/tests/counterexamples.rs::d1_a_transit_router_is_never_verified_and_expires_without_any_fault",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -435,7 +446,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/router/tests/daemon/main.rs::a_stock_controller_is_shown_the_admitted_leaf_before_every_request",
             "crates/sim/tests/stories/channels.rs::a_4_a_year_of_breaking_underlays_renews_on_time",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: Some(
             "A router that a stock controller dials, and that dials nobody, cannot renew there; Exuvia's controller dials no routers.",
         ),
@@ -528,7 +539,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/controller/tests/control/closing.rs::deleting_closes_the_channel",
             "crates/controller/src/control/table.rs::whoever_arrives_while_the_router_is_closed_gets_no_place",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: None,
     },
     Row {
@@ -596,7 +607,7 @@ pub(crate) const DEFECTS: &[Row] = &[
             "crates/sim/tests/stories/channels.rs::a_5_a_lagging_controller_does_not_take_the_newer_leaf_out_of_use",
             "crates/lifecycle/tests/renewal/story.rs::a_lagging_controller_does_not_pull_the_router_back",
         ],
-        layers: &["worlds"],
+        layers: &["model", "worlds"],
         limit: None,
     },
     Row {

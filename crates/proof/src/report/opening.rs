@@ -17,8 +17,12 @@ pub(super) fn write(page: &mut String, circumstances: &Circumstances, findings: 
     let caught = wrong.iter().filter(|control| control.caught > 0).count();
     let broken: Vec<&Finding> =
         findings.iter().filter(|finding| !finding.faults(circumstances.is_strict).is_empty()).collect();
-    let result = if broken.is_empty() {
+    let absent =
+        crate::layers::all().iter().filter(|layer| findings.iter().all(|finding| finding.id != layer.id)).count();
+    let result = if broken.is_empty() && absent == 0 {
         "**Everything holds.**".to_string()
+    } else if broken.is_empty() {
+        format!("**Everything that was run holds;** {absent} layers were not run.")
     } else {
         let names: Vec<String> = broken.iter().map(|finding| format!("`{}`", finding.id)).collect();
         format!("**The proof does not hold:** {} broke; see below.", names.join(", "))
@@ -28,7 +32,7 @@ pub(super) fn write(page: &mut String, circumstances: &Circumstances, findings: 
         "# Proof: no fault leaves a router without an identity\n\n\
         **Claimed:** at every instant, also after a crash at any instruction or a power cut, some complete identity on the router's disk is one \
         that a controller admits; and eight promises more (below).\n\n\
-        **Tried:** {layers} ways of doing harm, {cost} of them: both state machines explored state by state, simulated disks that forget and \
+        **Tried:** {layers} ways of doing harm, {cost} in all: both state machines explored state by state, simulated disks that forget and \
         tear, whole worlds from seeds, and the program that ships, killed, starved of space, unplugged, cut off, mistimed and attacked.\n\n\
         **Result:** {result} Our write order left **{unusable}** of {states} crash states without a usable identity. The same suite was let loose on {wrong} \
         programs known to be wrong (ours with one mistake, and the write orders and protocols of others) and caught {caught} of them.\n\n\
@@ -70,17 +74,21 @@ pub(super) fn write(page: &mut String, circumstances: &Circumstances, findings: 
         | promise | layers of this run | named tests |\n|---|---|---|\n",
     );
     for promise in PROMISES {
-        let layers: Vec<String> = promise
+        let found = |id: &&&str| findings.iter().find(|finding| finding.id == **id);
+        let mut layers: Vec<String> = promise
             .layers
             .iter()
-            .map(|id| match findings.iter().find(|finding| finding.id == *id) {
-                Some(finding) if finding.faults(circumstances.is_strict).is_empty() => format!("[{id}](#{id}) holds"),
-                Some(_) => format!("[{id}](#{id}) **does not hold**"),
-                None => format!("{id} was not run"),
+            .filter_map(|id| {
+                let broke = !found(&id)?.faults(circumstances.is_strict).is_empty();
+                Some(format!("[{id}](#{id}) {}", if broke { "**does not hold**" } else { "holds" }))
             })
             .collect();
-        let _ =
-            writeln!(page, "| **{}** {} | {} | {} |", promise.id, promise.name, layers.join(", "), promise.tests.len());
+        let absent: Vec<&str> = promise.layers.iter().filter(|id| found(id).is_none()).copied().collect();
+        if !absent.is_empty() {
+            layers.push(format!("not run: {}", absent.join(", ")));
+        }
+        let layers = if layers.is_empty() { "held by tests alone".to_string() } else { layers.join(", ") };
+        let _ = writeln!(page, "| **{}** {} | {layers} | {} |", promise.id, promise.name, promise.tests.len());
     }
     page.push('\n');
 }
