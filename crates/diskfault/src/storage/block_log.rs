@@ -14,7 +14,7 @@ use super::dice::Dice;
 use super::identity::{self, Claim};
 use super::image::Kind;
 use super::log::Log;
-use super::orders::{self, Order, Tally};
+use super::orders::{self, Committed, Order, Tally};
 use super::replay::{Builder, Mark, Recording, Replayer};
 use super::sandbox::{Need, missing};
 use super::site::{Site, gather, replay};
@@ -289,11 +289,9 @@ impl Bench<'_> {
 
     fn look_at_mutant(&self, replayer: &Replayer, fault: Fault, plan: &Plan, effort: Effort) -> anyhow::Result<Tally> {
         let (router, recording) = self.record_ours(3, &RouterSettings::default(), Some(fault))?;
-        let mut tally = Tally::default();
-        self.tally(replayer, &recording, plan, effort, &mut tally, |at, claims| {
+        self.tally(replayer, &recording, plan, effort, true, |at: &Path, claims: &[Claim]| {
             identity::check(&state_below(&at.join("id"), &router), claims)
-        })?;
-        Ok(tally)
+        })
     }
 
     fn look_at_order(&self, replayer: &Replayer, order: &Order, plan: &Plan, effort: Effort) -> anyhow::Result<Tally> {
@@ -303,9 +301,10 @@ impl Bench<'_> {
             std::fs::File::open(at)?.sync_all()?;
             order.perform(&folder, 4, claim)
         })?;
-        let mut tally = Tally::default();
-        self.tally(replayer, &recording, plan, effort, &mut tally, |at, commits| order.check(&at.join("id"), commits))?;
-        Ok(tally)
+        let is_wrong = order.is_wrong_without_power();
+        self.tally(replayer, &recording, plan, effort, is_wrong, |at: &Path, commits: &[Committed]| {
+            order.check(&at.join("id"), commits)
+        })
     }
 
     fn tally<C: Copy>(
@@ -314,19 +313,24 @@ impl Bench<'_> {
         recording: &Recording<C>,
         plan: &Plan,
         effort: Effort,
-        tally: &mut Tally,
+        is_wrong: bool,
         look: impl Fn(&Path, &[C]) -> Result<(), String>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Tally> {
+        let mut tally = Tally::default();
         let mut dice = Dice::new(plan.seed, "control");
         let mut builder = Builder::new(recording);
-        for state in recording.states(&mut dice, effort.control_states) {
+        for state in recording.states(&mut dice, effort.control_states * 3) {
+            // A wrong one is looked at until it is found out.
+            if tally.states >= effort.control_states as u64 && (tally.bad > 0 || !is_wrong) {
+                break;
+            }
             let claims: Vec<C> = recording.claims(&state).into_iter().copied().collect();
             let disk = builder.build(&state);
             let seen = replayer.look(&disk, |at| look(at, &claims))?;
             let outcome = seen.unwrap_or_else(|| Err("the file system cannot be mounted".to_owned()));
             tally.count(outcome, || format!("{}: {state}", self.kind.name()));
         }
-        Ok(())
+        Ok(tally)
     }
 }
 
