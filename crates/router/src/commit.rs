@@ -4,7 +4,7 @@
 //! certificates that arrived) was laid down here before the machine was asked. Generations stay in memory too, so that a
 //! disk that fails for ever takes nothing away while the process lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lifecycle::manifest::Manifest;
@@ -412,6 +412,11 @@ impl Custody {
     /// A generation in memory.
     pub fn whole(&self, number: GenerationNumber) -> Option<&Whole> {
         self.whole.get(&number)
+    }
+
+    /// Which generations are in memory, whole.
+    pub(crate) fn at_hand(&self) -> BTreeSet<GenerationNumber> {
+        self.whole.keys().copied().collect()
     }
 
     /// Lays down a whole generation that did not come through a renewal.
