@@ -1,4 +1,5 @@
-//! `cargo xtask ci` is exactly what CI runs; each step can be run alone. `cargo xtask proof` takes arguments besides.
+//! `cargo xtask ci` is exactly what CI runs; each step can be run alone. `cargo xtask proof` takes arguments besides, and is not yet a step
+//! of CI: its whole length has not been measured on a quiet machine.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -94,7 +95,6 @@ fn ci() -> anyhow::Result<()> {
     for step in STEPS {
         took.push((step.name, perform(step)?));
     }
-    took.push(("proof", proof(&["--ci".to_string()])?));
     eprintln!("all steps passed:");
     for (name, time) in took {
         eprintln!("  {name:<20}{:>6} s", time.as_secs());
