@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub use bytes::ByteRule;
-pub use keys::{AuthorityError, ControllerKeys, Keys, KnownKeys, StateFolder};
+pub use keys::{AuthorityError, ControllerKeys, KeyFile, Keys, KnownKeys, StateFolder};
 pub use path::{Level, Path};
 pub use rule::{Action, Forgery, Message, Mixture, Rule, Way};
 

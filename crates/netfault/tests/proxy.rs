@@ -9,6 +9,7 @@ use net::credentials::{CredentialParts, Credentials, CredentialsSlot};
 use netfault::network::peers::{Flow, Habit, Identity, Restart, RouterModel, STOCK_LEAF_LIFE, StockController};
 use netfault::proxy::{Action, ByteRule, ControllerKeys, Forgery, Message, Mixture, Path, Proxy, Rule, Way};
 use pki::{KeyKind, PrivateKey, Profile, Sans, Subject, TrustBundle, new_intermediate, new_root, validity};
+use wire::extension::ExtensionVerify;
 
 const ROUTER: &str = "edge-7";
 const LIVES: Duration = Duration::from_secs(2);
@@ -123,6 +124,20 @@ async fn a_forged_yes_never_reaches_the_controller() {
     assert_eq!(world.stock.admitted(ROUTER), first);
     // By its own lights it has renewed, and its only file holds a leaf that nobody knows.
     assert!(renewed && locked_out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_slipped_in_arrives_although_nobody_sent_it() {
+    let world = World::new(Habit::WriteAfterAnswer, Flow::Verified).await;
+    let renewed = world.model.renew(world.proxy.address(), LIVES, || {
+        world.path.arm([]);
+        // Ahead of the request, when nothing is pending.
+        let verify = ExtensionVerify { client_chain_pem: "of nobody".to_owned() };
+        world.path.slip_in(Way::ToController, verify.to_frame());
+    });
+    assert!(renewed.await);
+    let seen = world.path.seen();
+    assert_eq!((seen.get(&Message::Verify), seen.get(&Message::Confirmation)), (Some(&1), Some(&2)), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,7 +62,7 @@ pub(super) async fn carry(stream: TcpStream, shared: &Shared) {
     let Ok(leaf) = Certificate::from_der(peer.leaf()) else { return };
     let paths = locked(&shared.paths).clone();
     let Some(path) = paths.into_iter().find(|path| leaf.cn() == Some(path.router())) else { return };
-    let Some(key) = path.keys().and_then(|keys| keys.of_leaf(peer.fingerprint())) else { return };
+    let Some(key) = path.keys().and_then(|keys| keys.of_peer(&peer)) else { return };
     path.connected();
     let Some(controller) = shared.controller_of(&path) else { return };
     let Ok(tcp) = TcpStream::connect(controller).await else { return };
@@ -210,6 +210,12 @@ async fn meet(
     frame: Frame,
     held: &mut Option<Held>,
 ) -> Result<(), End> {
+    // Nothing comes ahead of the hello exchange.
+    if !matches!(message, Message::Hello | Message::HelloResult | Message::ProofHello | Message::ProofResult) {
+        for slipped_in in carried.path.take_slipped_in(way) {
+            carried.write(way, &slipped_in).await?;
+        }
+    }
     let Some(action) = carried.path.fate(message) else { return carried.write(way, &frame).await };
     match action {
         Action::Drop => Ok(()),

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use lifecycle::{Fingerprint, GenerationNumber};
 use net::credentials::{CredentialParts, Credentials, CredentialsSlot};
+use net::peer::PeerCertificates;
 use pki::{Certificate, Chain, Issuer, PrivateKey, TrustBundle};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 
 use super::locked;
 
@@ -16,6 +18,28 @@ use super::locked;
 pub trait Keys: Send + Sync {
     /// The leaf's chain and key; `None` for a leaf that is not this router's.
     fn of_leaf(&self, leaf: Fingerprint) -> Option<Arc<CertifiedKey>>;
+
+    /// The same for what the router presented in a handshake.
+    fn of_peer(&self, peer: &PeerCertificates) -> Option<Arc<CertifiedKey>> {
+        self.of_leaf(peer.fingerprint())
+    }
+}
+
+/// The one key of a router whose every leaf is for it, as OpenZiti's are. Its chain is whatever it presents: the files are
+/// rewritten in place, and what the router holds in memory may be in none of them.
+#[derive(Clone, Debug)]
+pub struct KeyFile(pub PathBuf);
+
+impl Keys for KeyFile {
+    fn of_leaf(&self, _: Fingerprint) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn of_peer(&self, peer: &PeerCertificates) -> Option<Arc<CertifiedKey>> {
+        let key = PrivateKey::from_pem(&fs::read(&self.0).ok()?).ok()?;
+        let leaf = Certificate::from_der(peer.leaf()).ok()?;
+        (leaf.facts().key == key.key_id()).then(|| signing(peer.iter().cloned().collect(), &key)).flatten()
+    }
 }
 
 /// The generations of a real router, read from its state folder when they are needed.
@@ -66,8 +90,12 @@ impl Keys for KnownKeys {
 
 /// A chain with its key, as TLS wants it.
 pub(crate) fn certified(chain: &Chain, key: &PrivateKey) -> Option<Arc<CertifiedKey>> {
+    signing(chain.to_rustls(), key)
+}
+
+fn signing(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> Option<Arc<CertifiedKey>> {
     let signing = net::tls::provider().key_provider.load_private_key(key.to_rustls().ok()?).ok()?;
-    Some(Arc::new(CertifiedKey::new(chain.to_rustls(), signing)))
+    Some(Arc::new(CertifiedKey::new(chain, signing)))
 }
 
 /// Everything that makes a controller itself: what it presents, and what it signs with.
@@ -124,5 +152,38 @@ impl ControllerKeys {
         let issuer = Issuer::new(signer, bundle.certificates(), key("signer.key.pem")?);
         let issuer = told(pki, "signer.key.pem", issuer)?;
         Ok(Self { slot: CredentialsSlot::new(Arc::new(credentials)), issuer, bundle })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::Duration;
+
+    use lifecycle::UnixTime;
+    use pki::{KeyKind, Profile, Sans, Subject, new_root, validity};
+
+    use super::*;
+
+    #[test]
+    fn the_one_key_of_a_router_serves_for_whatever_leaf_it_presents_and_for_no_other_routers() {
+        let now = UnixTime::from_s(1_800_000_000);
+        let lasting = validity(now, Duration::from_secs(86_400), now.plus(Duration::from_secs(90_000))).unwrap();
+        let root = new_root("test root", PrivateKey::generate(KeyKind::P256).unwrap(), &lasting).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let presented = |name: &str| {
+            let key = PrivateKey::generate(KeyKind::P256).unwrap();
+            let path = folder.path().join(name);
+            fs::write(&path, key.to_pem().unwrap().as_bytes()).unwrap();
+            let subject = Subject::common_name(name).unwrap();
+            let chain = root.issue_for(key.public(), &subject, &Sans::default(), Profile::Client, &lasting).unwrap();
+            (KeyFile(path), PeerCertificates::from_presented(Some(&chain.to_rustls())).unwrap())
+        };
+        let (ours, other) = (presented("edge-7"), presented("edge-8"));
+        let found = ours.0.of_peer(&ours.1).unwrap();
+        assert_eq!(found.cert, ours.1.iter().cloned().collect::<Vec<_>>());
+        assert!(ours.0.of_peer(&other.1).is_none());
+        assert!(KeyFile(folder.path().join("absent")).of_peer(&ours.1).is_none());
     }
 }

@@ -8,11 +8,12 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use wire::Frame;
 
 use super::bytes::ByteRule;
 use super::keys::Keys;
 use super::locked;
-use super::rule::{Action, Message, Mixture, Rule};
+use super::rule::{Action, Message, Mixture, Rule, Way};
 
 /// What the proxy looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ struct Book {
     struck: u64,
     seen: BTreeMap<Message, u64>,
     connections: u64,
+    /// What nobody has sent.
+    slipped_in: Vec<(Way, Frame)>,
 }
 
 impl fmt::Debug for Path {
@@ -138,6 +141,15 @@ impl Path {
             book.mixture = None;
         }
         self.bytes.send_replace(ByteRule::Pass);
+    }
+
+    /// Has this message arrive ahead of the next one of its direction, as if the other side had sent it.
+    pub fn slip_in(&self, way: Way, frame: Frame) {
+        locked(&self.book).slipped_in.push((way, frame));
+    }
+
+    pub(super) fn take_slipped_in(&self, way: Way) -> Vec<Frame> {
+        locked(&self.book).slipped_in.extract_if(.., |(its, _)| *its == way).map(|(_, frame)| frame).collect()
     }
 
     /// Ends every connection.
