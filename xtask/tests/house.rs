@@ -117,6 +117,8 @@ fn arrows_between_our_crates_point_inward() {
         ("netfault", &[SHIPPED, &["evidence", "rig"]].concat()),
         ("hostile", &[SHIPPED, &["evidence"]].concat()),
         ("proof", &["crash", "diskfault", "evidence", "hostile", "model", "netfault", "sim"]),
+        // The same for programs of others.
+        ("interop", &[SHIPPED, &["netfault", "rig"]].concat()),
         ("xtask", &[]),
     ];
     let metadata = metadata();

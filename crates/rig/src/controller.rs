@@ -184,6 +184,11 @@ impl Controller {
         self.api_port
     }
 
+    /// Password of the administrator `admin`.
+    pub fn password(&self) -> &str {
+        PASSWORD
+    }
+
     /// Under which name or address routers reach it.
     pub fn address(&self) -> &str {
         &self.address

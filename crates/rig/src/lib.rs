@@ -27,6 +27,7 @@ mod process;
 mod program;
 mod router;
 mod running;
+mod ziti;
 
 pub use api::AdmittedLeaf;
 pub use controller::{Controller, ControllerSettings};
@@ -36,6 +37,7 @@ pub use process::{Direct, Process, Started, Starter, spawn};
 pub use program::{Exuvia, Ran, free_port};
 pub use router::{Router, RouterSettings};
 pub use running::{Renewal, Running};
+pub use ziti::{ZITI_BIN, Ziti, ZitiCli, ZitiNetwork, ZitiNode, ZitiRouter, ZitiRouterKind, ZitiSettings};
 
 use std::time::Duration;
 

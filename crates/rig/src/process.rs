@@ -1,7 +1,9 @@
 //! One process, from its start to its end, whoever starts it.
 
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -110,6 +112,16 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(starter: &dyn Starter, command: Command) -> Result<Self> {
+        Self::start_copying(starter, command, None)
+    }
+
+    /// Starts it; what it says goes into this file, too, and is there for people when the test has ended.
+    ///
+    /// # Errors
+    /// When it cannot be started, or the file cannot be made.
+    pub fn start_copying(starter: &dyn Starter, command: Command, copy: Option<&Path>) -> Result<Self> {
+        let copy = copy.map(|path| File::create(path).with_context(|| format!("cannot make `{}`", path.display())));
+        let mut copy = copy.transpose()?;
         let shown = format!("{:?}", command.get_program());
         let started = starter.start(command).with_context(|| format!("cannot start {shown}"))?;
         let Started { pid, mut stdout, stderr, ended } = started;
@@ -118,6 +130,10 @@ impl Process {
         let into = log.clone();
         let stderr = thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                if let Some(copy) = &mut copy {
+                    // The test goes on without it.
+                    let _ = copy.write_all(&line).and_then(|()| copy.write_all(b"\n"));
+                }
                 into.push(Line::new(String::from_utf8_lossy(&line).into_owned()));
             }
             into.close();

@@ -94,6 +94,28 @@ impl Router {
         unplaced.at(folder)
     }
 
+    /// A router whose configuration somebody else wrote, as it is: enrolled or not, with its files in `folder` and its admin socket in its
+    /// state folder. [`Router::configure`] and [`Router::at`] are not for it.
+    ///
+    /// # Errors
+    /// When the configuration is not there.
+    pub fn of_file(exuvia: &Exuvia, config: &Path, folder: &Path, name: &str, id: &str, token: &Path) -> Result<Self> {
+        let (config, folder) = (fs::canonicalize(config)?, std::path::absolute(folder)?);
+        let mut router = Self {
+            exuvia: exuvia.clone(),
+            home: folder.clone(),
+            name: name.to_owned(),
+            id: id.to_owned(),
+            folder,
+            settings: RouterSettings::default(),
+            config,
+            token: std::path::absolute(token)?,
+            socket: PathBuf::new(),
+        };
+        router.socket = router.state().join("admin.sock");
+        Ok(router)
+    }
+
     /// The same router with its identity in another folder: a copy of it, or the same folder on another mount. The folder is
     /// made if it is not there.
     ///

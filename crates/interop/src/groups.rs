@@ -1,0 +1,12 @@
+//! All scenarios, group by group. A group is a file here; a large one has a folder besides.
+
+mod places;
+mod router_on_stock;
+mod site;
+
+use crate::scenario::Group;
+
+/// Every group, in the order of the report.
+pub(crate) fn all() -> Vec<Group> {
+    vec![router_on_stock::group(), places::group()]
+}

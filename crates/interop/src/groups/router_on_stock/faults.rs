@@ -1,0 +1,218 @@
+//! Kills and lost or late messages while a renewal is under way on one stock controller.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use netfault::proxy::{Action, Message, Rule};
+use rig::{Mark, Running, ZitiSettings};
+
+use crate::groups::site::{Site, Visitor};
+use crate::scenario::{Bench, Shown};
+
+/// Every message of a renewal on a stock controller, in their order, with how many of the kind pass before. A further underlay is attached
+/// twice: with the old leaf, because that is whom the controller answers, and with the new one.
+const MESSAGES: [(Message, u32); 8] = [
+    (Message::ProofHello, 0),
+    (Message::ProofResult, 0),
+    (Message::Request, 0),
+    (Message::Certs, 0),
+    (Message::Verify, 0),
+    (Message::Confirmation, 0),
+    (Message::ProofHello, 1),
+    (Message::ProofResult, 1),
+];
+/// Nobody waits for so long.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+/// A message that is part of every renewal comes within this time.
+const STRIKES_WITHIN: Duration = Duration::from_secs(20);
+/// Behind OpenZiti's own time-outs: 30 s for an answer to 20303, 35 s for one to 20302.
+const LATE: Duration = Duration::from_secs(36);
+
+fn spell((message, after): (Message, u32)) -> String {
+    let which = match (message, after) {
+        (Message::ProofHello | Message::ProofResult, 0) => " (old leaf)",
+        (Message::ProofHello | Message::ProofResult, _) => " (new leaf)",
+        _ => "",
+    };
+    let name = match message {
+        Message::ProofHello => "hello of the underlay".to_owned(),
+        Message::ProofResult => "its Result".to_owned(),
+        other => other.to_string(),
+    };
+    format!("{name}{which}")
+}
+
+fn behind_proxy(bench: &Bench) -> Result<Site> {
+    Site::with(bench, ZitiSettings { is_behind_proxy: true, ..ZitiSettings::default() })
+}
+
+/// Orders a renewal and waits until this has happened to that message.
+fn strike(visitor: &Visitor, running: &Running, message: (Message, u32), action: Action) -> Result<Mark> {
+    let way = visitor.way()?;
+    let rule = Rule { message: message.0, action, after: message.1, times: 1 };
+    let deadline = Instant::now() + STRIKES_WITHIN;
+    way.arm([rule]);
+    loop {
+        let mark = running.log().mark();
+        let _ = running.order_renewal();
+        if way.strikes_within(Duration::from_secs(2)) {
+            return Ok(mark);
+        }
+        ensure!(Instant::now() < deadline, "{} never came:\n{}", spell(message), running.log().text());
+    }
+}
+
+pub(super) fn router_killed_at_every_message(bench: &Bench) -> Result<Shown> {
+    let site = behind_proxy(bench)?;
+    let (visitor, mut running) = site.online("edge-1", "")?;
+    let mut slowest = Duration::ZERO;
+    for message in MESSAGES {
+        strike(&visitor, &running, message, Action::Delay(FOR_EVER))?;
+        visitor.kill(running);
+        (running, slowest) = comes_back(&visitor, slowest).with_context(|| format!("killed at {}", spell(message)))?;
+    }
+    // Behind the last one: before anything of it is written down.
+    visitor.way()?.pass();
+    let mark = running.log().mark();
+    running.order_renewal()?;
+    running.until(mark, &["promoted"])?;
+    visitor.kill(running);
+    (running, slowest) = comes_back(&visitor, slowest).context("killed behind the last message")?;
+    let generation = running.status()?["generation"].clone();
+    site.network.cli().until_online("edge-1", true)?;
+    let line = format!(
+        "{} kills, each time admitted and renewed within {:.1} s; generation {generation} in the end",
+        MESSAGES.len() + 1,
+        slowest.as_secs_f32()
+    );
+    Ok(Shown::holds(line))
+}
+
+/// Starts the router on what its disk holds: it must be admitted, and renew.
+fn comes_back(visitor: &Visitor, slowest: Duration) -> Result<(Running, Duration)> {
+    let (judged, running) = visitor.router.judge_and_keep(visitor, true);
+    match running {
+        Some(running) => Ok((running, slowest.max(judged.took))),
+        None => bail!("{}", judged.brief()),
+    }
+}
+
+pub(super) fn controller_killed_at_every_message(bench: &Bench) -> Result<Shown> {
+    let site = behind_proxy(bench)?;
+    let (visitor, running) = site.online("edge-1", "")?;
+    let node = site.network.node();
+    let mut slowest = Duration::ZERO;
+    for message in MESSAGES {
+        let mark = strike(&visitor, &running, message, Action::Delay(FOR_EVER))?;
+        node.kill();
+        let way = visitor.way()?;
+        way.pass();
+        way.sever();
+        site.restart(node)?;
+        let began = Instant::now();
+        let came = || -> Result<()> {
+            running.until(mark, &["disconnected"])?;
+            running.until(mark, &["connected"])?;
+            let generation = running.renew()?;
+            ensure!(generation > 1, "generation {generation}");
+            Ok(())
+        };
+        came().with_context(|| format!("killed at {}", spell(message)))?;
+        slowest = slowest.max(began.elapsed());
+    }
+    site.network.cli().until_online("edge-1", true)?;
+    Ok(Shown::holds(format!(
+        "{} kills, each time admitted and renewed within {:.1} s after the controller's start",
+        MESSAGES.len(),
+        slowest.as_secs_f32()
+    )))
+}
+
+/// What came of one fault.
+#[derive(Debug)]
+struct Survived {
+    what: String,
+    took: Duration,
+    /// Failed rounds until then.
+    failures: usize,
+}
+
+/// One router for each message, all at once; each meets every action in turn.
+fn each_on_its_router(bench: &Bench, messages: &[(Message, u32)], actions: &[Action]) -> Result<Vec<Survived>> {
+    let site = behind_proxy(bench)?;
+    let survived: Mutex<Vec<Survived>> = Mutex::default();
+    let errors: Mutex<Vec<anyhow::Error>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for (number, message) in messages.iter().enumerate() {
+            let (site, survived, errors) = (&site, &survived, &errors);
+            scope.spawn(move || {
+                let name = format!("edge-{number}");
+                let done = || -> Result<()> {
+                    let (visitor, running) = site.online(&name, "")?;
+                    for action in actions {
+                        let one = met(&visitor, &running, *message, *action)
+                            .with_context(|| format!("{} {action}", spell(*message)))?;
+                        locked(survived).push(one);
+                    }
+                    visitor.kill(running);
+                    let judged = visitor.router.judge_only_admission();
+                    ensure!(judged.is_usable(), "{}", judged.brief());
+                    Ok(())
+                };
+                if let Err(error) = done() {
+                    locked(errors).push(error);
+                }
+            });
+        }
+    });
+    let errors: Vec<String> = locked(&errors).iter().map(|error| format!("{error:#}")).collect();
+    ensure!(errors.is_empty(), "{}", errors.join("; "));
+    Ok(std::mem::take(&mut *locked(&survived)))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// It happens once; the router goes on by itself until a new leaf is admitted.
+fn met(visitor: &Visitor, running: &Running, message: (Message, u32), action: Action) -> Result<Survived> {
+    let began = Instant::now();
+    let mark = strike(visitor, running, message, action)?;
+    let limit = Duration::from_secs(180);
+    let promoted = running.log().event(mark, limit, &["promoted"]);
+    let lines = running.log().since(mark);
+    let failures = lines.iter().filter(|line| line.event() == "attempt_failed").count();
+    let Some(_) = promoted else {
+        bail!("not renewed within {} s, {failures} failed rounds:\n{}", limit.as_secs(), running.log().text())
+    };
+    visitor.way()?.pass();
+    Ok(Survived { what: format!("{} {action}", spell(message)), took: began.elapsed(), failures })
+}
+
+fn summary(survived: &[Survived]) -> Shown {
+    let slowest = survived.iter().max_by_key(|one| one.took);
+    let line = format!(
+        "{} faults, every time renewed by itself; the slowest, {}, took {:.0} s",
+        survived.len(),
+        slowest.map_or("", |one| &one.what),
+        slowest.map_or(0.0, |one| one.took.as_secs_f32())
+    );
+    let mut shown = Shown::holds(line);
+    let all: Vec<String> = survived
+        .iter()
+        .map(|one| format!("{} {:.0} s ({} failed rounds)", one.what, one.took.as_secs_f32(), one.failures))
+        .collect();
+    shown.facts.push(format!("From the order to the new leaf: {}.", all.join("; ")));
+    shown
+}
+
+pub(super) fn messages_lost(bench: &Bench) -> Result<Shown> {
+    let actions = [Action::Drop, Action::Duplicate, Action::CloseBefore, Action::CloseAfter];
+    Ok(summary(&each_on_its_router(bench, &MESSAGES, &actions)?))
+}
+
+pub(super) fn messages_late(bench: &Bench) -> Result<Shown> {
+    let messages = [(Message::Request, 0), (Message::Certs, 0), (Message::Verify, 0), (Message::Confirmation, 0)];
+    Ok(summary(&each_on_its_router(bench, &messages, &[Action::Late(LATE), Action::Delay(LATE)])?))
+}
