@@ -363,6 +363,9 @@ async fn look_at_daemon(config: &RouterConfig, findings: &mut Findings) -> Optio
     for damage in &status.damage {
         findings.fail("store", format!("damaged: {damage}"), "restore the state folder from a backup");
     }
+    if let Some(found) = &status.locked_out {
+        findings.fail("admission", found.what.as_str(), &found.hint);
+    }
     if let (Some(hint), true) = (&status.storage_hint, status.storage != "writable") {
         findings.fail("storage", format!("{}: nothing is renewed", status.storage_detail), hint);
     }

@@ -12,6 +12,7 @@
 mod effects;
 mod enrolling;
 mod hearing;
+mod refusals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use lifecycle::manifest::{Candidate, Manifest};
 use lifecycle::policy::Policy;
 use lifecycle::renewal::{Barrier, Contact, Effect, Input, Renewal, RouterStep, Storage};
-use lifecycle::{ControllerId, GenerationNumber, RouterId, Uptime, recovery};
+use lifecycle::{ControllerId, GenerationNumber, RouterId, UnixTime, Uptime, recovery};
 use net::credentials::CredentialsSlot;
 use net::stop::StopSignal;
 use pki::Sans;
@@ -133,6 +134,7 @@ pub struct Driver {
     peers: BTreeMap<ControllerId, Peer>,
     /// Why the last dial failed, by controller.
     troubles: BTreeMap<ControllerId, String>,
+    refusals: refusals::Refusals,
     last_outcome: Option<AttemptOutcome>,
     renewals: u64,
     failed_attempts: u64,
@@ -172,6 +174,7 @@ impl Driver {
             paused_until: None,
             peers: BTreeMap::new(),
             troubles: BTreeMap::new(),
+            refusals: refusals::Refusals::default(),
             last_outcome: None,
             renewals: 0,
             failed_attempts: 0,
@@ -418,6 +421,15 @@ impl Driver {
 
     pub(crate) fn trouble(&self, controller: &ControllerId) -> Option<&str> {
         self.troubles.get(controller).map(String::as_str)
+    }
+
+    /// Since when a controller has refused everything that is on the disk.
+    pub(crate) fn refused_all_since(&self, controller: &ControllerId) -> Option<UnixTime> {
+        self.refusals.all_since(controller, &self.candidates())
+    }
+
+    pub(crate) fn candidates(&self) -> Vec<GenerationNumber> {
+        self.parts.renewal.manifest().candidates.iter().map(|candidate| candidate.number).collect()
     }
 
     pub(crate) fn fill_history(&self, view: &mut StatusView) {

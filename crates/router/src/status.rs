@@ -62,6 +62,8 @@ pub struct StatusView {
     pub state_folder: String,
     /// What is damaged there, in sentences.
     pub damage: Vec<String>,
+    /// Which controllers answer and admit nothing that is on this disk, and what to do about it.
+    pub locked_out: Option<LockOut>,
     /// Every known controller.
     pub controllers: Vec<ControllerView>,
     /// Renewals of this process that a controller admitted.
@@ -83,6 +85,17 @@ pub struct LeafView {
     pub not_after_ms: i64,
     /// Seconds until then; 0 when it is over.
     pub seconds_left: u64,
+}
+
+/// Somebody must act.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LockOut {
+    /// What was found, and what may have caused it.
+    pub what: String,
+    /// What to do.
+    pub hint: String,
+    /// The client leaves on this disk, newest first, as OpenZiti writes fingerprints: SHA-1, in hex.
+    pub fingerprints_sha1: Vec<String>,
 }
 
 /// How an attempt ended.
@@ -171,6 +184,7 @@ impl StatusView {
             storage_hint: mode.hint().map(str::to_owned),
             state_folder: custody.store().path().display().to_string(),
             damage: custody.damage().to_vec(),
+            locked_out: None,
             controllers: Vec::new(),
             renewals: 0,
             failed_attempts: 0,
@@ -222,7 +236,44 @@ impl Driver {
             })
             .collect();
         self.fill_history(&mut view);
+        view.locked_out = self.lock_out();
+        if view.locked_out.is_some() && !view.is_connected() {
+            view.lockout_in_s = 0;
+        }
         view
+    }
+
+    /// Controllers that answer, and have refused every candidate for longer than churn lasts.
+    pub(crate) fn lock_out(&self) -> Option<LockOut> {
+        let parts = self.parts();
+        let entries = parts.directory.entries().iter();
+        let refusing: Vec<(&lifecycle::ControllerId, UnixTime)> =
+            entries.filter_map(|entry| Some((&entry.contact, self.refused_all_since(&entry.contact)?))).collect();
+        let since = refusing.iter().map(|(_, since)| *since).min()?;
+        let names: Vec<&str> = refusing.iter().map(|(controller, _)| controller.as_str()).collect();
+        let candidates = self.candidates();
+        let fingerprint = |number: &lifecycle::GenerationNumber| {
+            let chain = pki::Chain::from_pem(&parts.custody.whole(*number)?.files.client).ok()?;
+            Some(chain.leaf().fingerprint_sha1().to_string())
+        };
+        let fingerprints_sha1: Vec<String> = candidates.iter().rev().filter_map(fingerprint).collect();
+        let router = parts.settings.router.as_str();
+        let newest = fingerprints_sha1.first().map_or("SHA1", String::as_str);
+        Some(LockOut {
+            what: format!(
+                "{} answers, and has admitted none of the {} certificates on this disk since {}: it was restored from an older backup, or this \
+                 router was deleted, disabled or enrolled anew there",
+                names.join(", "),
+                candidates.len(),
+                clock::spell(since)
+            ),
+            hint: format!(
+                "on an OpenZiti controller, `ziti fabric update router {router} --fingerprint {newest}` admits the newest one again; on an \
+                 Exuvia controller, `exuvia fleet readmit {router}`; otherwise enroll it anew with `exuvia router enroll CONFIG --jwt FILE \
+                 --force`"
+            ),
+            fingerprints_sha1,
+        })
     }
 }
 
@@ -291,6 +342,10 @@ impl fmt::Display for StatusView {
         }
         for damage in &self.damage {
             writeln!(f, "damage          {damage}")?;
+        }
+        if let Some(LockOut { what, hint, .. }) = &self.locked_out {
+            writeln!(f, "LOCKED OUT      {what}")?;
+            writeln!(f, "                hint: {hint}")?;
         }
         for controller in &self.controllers {
             let state = match (controller.is_connected, controller.admitted_generation, &controller.trouble) {

@@ -52,16 +52,22 @@ pub(super) fn group() -> Group {
         .within(600, 600),
         Scenario::new(
             "messages-lost",
-            "each message of a renewal is lost, doubled, or the last one on its connection: the router renews without an operator",
+            "each message of a renewal is lost, or the last one on its connection: the router renews without an operator",
             faults::messages_lost,
         )
-        .within(600, 600),
+        .within(900, 900),
+        Scenario::new(
+            "messages-doubled",
+            "each message of a renewal arrives twice: the router renews without an operator",
+            faults::messages_doubled,
+        )
+        .within(900, 900),
         Scenario::new(
             "messages-late",
             "20302, 20301, 20303 and 20002 arrive 36 s late, after OpenZiti's time-outs of 30 and 35 s: the router renews without an operator",
             faults::messages_late,
         )
-        .within(420, 420),
+        .within(900, 900),
         Scenario::new(
             "cluster-renews",
             "on a cluster of three it is connected to every controller and renews, and every controller admits the new leaf",

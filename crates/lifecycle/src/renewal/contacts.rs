@@ -18,7 +18,7 @@ pub struct Contact {
     pub last_admitted: Option<GenerationNumber>,
     /// The leaf whose 20303 it answered with success, until it admits one.
     pub verified: Option<GenerationNumber>,
-    /// Dials in a row that brought no channel.
+    /// Dials in a row that reached nobody, and rounds in a row in which every candidate was refused.
     pub failures: u32,
     /// Refusals in a row: which candidate's turn it is.
     pub turn: u32,
@@ -108,6 +108,7 @@ impl Renewal {
         outcome: DialOutcome,
     ) -> RouterStep {
         let retry_in = self.redial_after(controller);
+        let candidates = u32::try_from(self.manifest.candidates.len()).ok().filter(|count| *count > 0);
         let Some(contact) = self.contacts.get_mut(controller) else { return Step::free(vec![]) };
         match outcome {
             DialOutcome::Admitted { grouped, window } => {
@@ -121,7 +122,10 @@ impl Renewal {
                 self.admitted(now, controller, generation, &mut then)
             }
             DialOutcome::Refused | DialOutcome::Unreachable => {
-                contact.failures = contact.failures.saturating_add(1);
+                let is_round_over = outcome == DialOutcome::Unreachable
+                    || candidates.is_none_or(|count| contact.turn.saturating_add(1).is_multiple_of(count));
+                // Within a round the pauses stay alike: the leaf that is admitted must not wait for all that older ones have heaped up.
+                contact.failures = contact.failures.saturating_add(u32::from(is_round_over));
                 contact.link = Link::Down { retry_at: now.uptime.plus(retry_in) };
                 if outcome == DialOutcome::Unreachable {
                     return Step::free(vec![]);

@@ -185,6 +185,30 @@ fn an_older_leaf_that_a_restored_controller_admits_becomes_live_and_is_renewed()
 }
 
 #[test]
+fn the_admitted_leaf_does_not_wait_for_the_back_off_that_older_leaves_heap_up() {
+    // A controller behind a balancer is down for ten seconds: every dial looks like a refusal. Then it admits what it admitted before.
+    let candidates: Vec<_> = (1..=8).map(|n| candidate(n, i64::try_from(n).unwrap(), true)).collect();
+    let mut bench = Bench::new(at(100), found(candidates));
+    bench.tick();
+    let came_up = bench.now.uptime.plus(Duration::from_secs(10));
+    let mut refused = 0;
+    loop {
+        while dials(&bench).is_empty() {
+            bench.sleep(Duration::from_secs(3600));
+        }
+        let generation = dials(&bench)[0];
+        if generation == 8 && bench.now.uptime >= came_up {
+            break;
+        }
+        bench.dialed(generation, DialOutcome::Refused);
+        refused += 1;
+        assert!(refused < 40, "it is never the turn of what is admitted");
+    }
+    let waited = bench.now.uptime.since(came_up);
+    assert!(waited < Duration::from_secs(40), "admitted only {waited:?} after the controller was there again");
+}
+
+#[test]
 fn a_lagging_controller_does_not_pull_the_router_back() {
     let second = lifecycle::ControllerId::new("ctrl-2");
     let mut bench = Bench::in_phase(PhaseName::Promoted);

@@ -11,6 +11,7 @@ use wire::extension::CertsResponse;
 
 use super::{Driver, Incoming};
 use crate::admin::{Answer, Ask, Command};
+use crate::clock;
 use crate::commit::chain_text;
 use crate::control::{Applied, Order, Report};
 use crate::events::EventKind;
@@ -43,6 +44,7 @@ impl Driver {
         match report {
             Report::Dialed { generation, outcome, peer, reason } => {
                 let is_admitted = matches!(outcome, DialOutcome::Admitted { .. });
+                self.refusals.dialed(clock::now(), &controller, generation, &outcome);
                 match reason {
                     Some(reason) => {
                         // Once for each reason: every further try says only that it failed.
@@ -61,6 +63,7 @@ impl Driver {
                     }
                 }
                 self.show_controllers();
+                self.tell_if_locked_out(&controller);
                 Some(Input::Dialed { controller, generation, outcome })
             }
             Report::Closed(reason) => {
@@ -105,6 +108,16 @@ impl Driver {
                 self.tell(EventKind::UnderlayClosed { controller: controller.to_string(), kind, is_by_us, reason });
                 None
             }
+        }
+    }
+
+    /// Once, when a controller has refused everything for so long that a person must look.
+    fn tell_if_locked_out(&mut self, controller: &ControllerId) {
+        let candidates = self.candidates();
+        if self.refusals.newly_all_since(controller, &candidates).is_some()
+            && let Some(found) = self.lock_out()
+        {
+            tracing::error!(target: "exuvia::router", %controller, hint = %found.hint, "{}", found.what);
         }
     }
 

@@ -63,6 +63,7 @@ pub(super) fn renews(bench: &Bench) -> Result<Shown> {
     let took = began.elapsed();
     visitor.kill(running);
     let running = visitor.start()?;
+    running.until_online()?;
     until_everywhere(&running, 3)?;
     let admitted: Vec<u64> = running
         .log()
