@@ -68,6 +68,37 @@ impl Site {
         Ok(site)
     }
 
+    /// One renewal, however long the peer makes it take.
+    pub(crate) fn renew(&self, running: &Running) -> Result<u64> {
+        if self.bench.has_groups() {
+            return running.renew();
+        }
+        let served = running.status()?["generation"].as_u64().unwrap_or_default();
+        let deadline = Instant::now() + Duration::from_secs(200);
+        let mark = running.log().mark();
+        while Instant::now() < deadline {
+            // One that is under way goes on.
+            let _ = running.order_renewal();
+            let promoted = running.log().wait(mark, Duration::from_secs(10), |line| {
+                (line.event() == "promoted").then(|| line.generation().unwrap_or_default()).filter(|new| *new > served)
+            });
+            if let Some(generation) = promoted {
+                return Ok(generation);
+            }
+        }
+        bail!("it does not renew:\n{}", running.log().text())
+    }
+
+    /// Starts ours on what its disk holds: it must be admitted, and renew.
+    pub(crate) fn comes_back(&self, visitor: &Visitor) -> Result<(Running, Duration)> {
+        let (judged, running) = visitor.router.judge_and_keep(visitor, self.bench.has_groups());
+        let Some(running) = running else { bail!("{}", judged.brief()) };
+        if !self.bench.has_groups() {
+            self.renew(&running)?;
+        }
+        Ok((running, judged.took))
+    }
+
     /// After a controller was started: its process is known to the proxies of the others.
     pub(crate) fn note_processes(&self) {
         for (place, way) in self.gates.iter().flat_map(|gate| &gate.peers) {
@@ -93,6 +124,12 @@ impl Site {
             found.extend(wanted.map(|(_, way)| way.clone()));
         }
         found
+    }
+
+    /// A way for the bytes of a process whose keys are not ours; it must be told which one it is.
+    pub(crate) fn way_of_bytes(&self, name: &str) -> Result<Arc<Way>> {
+        let gate = self.gates.first().context("no proxy stands here")?;
+        Ok(gate.proxy.add(Way::of_bytes(name)))
     }
 
     /// An edge router that the controllers know and that has its configuration, not enrolled.

@@ -24,6 +24,7 @@ use pki::{
     TrustBundle, encode_cacerts, new_intermediate, new_root, validity,
 };
 use tokio::net::TcpListener;
+use wire::capability::Capabilities;
 use wire::content_type;
 use wire::extension::{CertsResponse, ErrorAnswer, ExtensionRequest, ExtensionVerify, error_code};
 use wire::hello::{AcceptedHello, ExuviaAbilities};
@@ -59,6 +60,8 @@ pub(crate) enum Rules {
     Ours,
     /// As OpenZiti's does: one fingerprint, swapped by 20303, the asker found by the newest underlay.
     Stock,
+    /// As OpenZiti's before 2.0: the same, but no further underlay can join, although the answer to a hello says that it is grouped.
+    StockBefore2,
 }
 
 struct Register {
@@ -283,7 +286,9 @@ impl State {
         let facts = leaf.facts();
         match self.rules {
             Rules::Ours => matches!(self.step(&mut register, Input::Use { leaf: facts }), Answer::Admit(_)),
-            Rules::Stock => register.stock.0 == Some(facts.fingerprint) && !facts.is_expired(now().wall),
+            Rules::Stock | Rules::StockBefore2 => {
+                register.stock.0 == Some(facts.fingerprint) && !facts.is_expired(now().wall)
+            }
         }
     }
 
@@ -292,7 +297,7 @@ impl State {
         let (client, server) = (csr(&request.client_csr_pem), csr(&request.server_csr_pem));
         client.check_router(&RouterId::new(ROUTER)).unwrap();
         let mut register = self.register.lock().unwrap();
-        if self.rules == Rules::Stock {
+        if self.rules != Rules::Ours {
             if shown != register.stock.0 {
                 return None;
             }
@@ -328,7 +333,7 @@ impl State {
                 let epoch = register.record.epoch;
                 matches!(self.step(&mut register, Input::Confirm { epoch, fingerprint }), Answer::Confirmed(_))
             }
-            Rules::Stock => {
+            Rules::Stock | Rules::StockBefore2 => {
                 let is_pending = register.stock.1.take().is_some_and(|pending| pending.leaf() == chain.leaf());
                 if is_pending {
                     register.stock.0 = Some(fingerprint);
@@ -360,11 +365,19 @@ impl Admission for Door {
         }
         let exuvia = match self.0.rules {
             Rules::Ours => ExuviaAbilities::announced(),
-            Rules::Stock => ExuviaAbilities::default(),
+            Rules::Stock | Rules::StockBefore2 => ExuviaAbilities::default(),
         };
+        let capabilities = match self.0.rules {
+            Rules::Ours | Rules::Stock => Capabilities::CONTROLLER,
+            Rules::StockBefore2 => Capabilities::NONE.with(1).with(2).with(3).with(4),
+        };
+        if self.0.rules == Rules::StockBefore2 && applicant.hello.group.is_some_and(|group| !group.is_first) {
+            return Err(Refusal::silent("it is connected already"));
+        }
         let answer = AcceptedHello {
             id: Some("ctrl1".to_owned()),
             version: Some(VersionInfo { version: "v2.1.0".to_owned(), ..VersionInfo::default() }),
+            capabilities,
             exuvia,
             ..AcceptedHello::default()
         };

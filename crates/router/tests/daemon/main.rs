@@ -193,6 +193,24 @@ async fn a_stock_controller_is_shown_the_admitted_leaf_before_every_request() {
     running.end().await;
 }
 
+/// OpenZiti 1.6 says in its answer to a hello that the channel is grouped, and refuses every further underlay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_cannot_group_is_asked_over_its_one_channel() {
+    let controller = Controller::start(Rules::StockBefore2, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    let mut running = home.start().await;
+    running.connected().await;
+    running.renew().await;
+    running
+        .wait_for("leaves that were asked for over the channel that there is", |what| match what {
+            EventKind::Staged { generation: 2, .. } => Some(()),
+            EventKind::AttemptFailed { failure, .. } => panic!("the attempt failed: {failure}"),
+            _ => None,
+        })
+        .await;
+    running.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_any_step_of_a_renewal_loses_nothing() {
     for rules in [Rules::Ours, Rules::Stock] {

@@ -57,7 +57,7 @@ pub(super) fn renews(bench: &Bench) -> Result<Shown> {
     let began = Instant::now();
     let mut generation = 0;
     for _ in 0..3 {
-        generation = running.renew()?;
+        generation = site.renew(&running)?;
         until_listed(&site, &visitor, generation)?;
     }
     let took = began.elapsed();
@@ -146,7 +146,7 @@ pub(super) fn node_lags(bench: &Bench) -> Result<Shown> {
     // It stands still.
     let node = follower()?;
     node.pause();
-    let renewed = running.renew().context("a controller stands still")?;
+    let renewed = site.renew(&running).context("a controller stands still")?;
     let began = Instant::now();
     node.resume();
     until_everywhere(&running, 3)?;
@@ -170,7 +170,7 @@ pub(super) fn node_lags(bench: &Bench) -> Result<Shown> {
         way.sever();
     }
     until_everywhere(&running, 3)?;
-    let last = running.renew()?;
+    let last = site.renew(&running)?;
     until_listed(&site, &visitor, last)?;
     told.push(format!("cut off: connected again after {:.0} s", began.elapsed().as_secs_f32()));
     let older = running.log().since(Mark::default()).iter().filter(|line| line.event() == "older_admitted").count();

@@ -11,21 +11,23 @@ use crate::groups::site::{Site, Visitor};
 use crate::scenario::{Bench, Shown};
 
 /// Every message of a renewal on a stock controller, in their order, with how many of the kind pass before. A further underlay is attached
-/// twice: with the old leaf, because that is whom the controller answers, and with the new one.
-const MESSAGES: [(Message, u32); 8] = [
-    (Message::ProofHello, 0),
-    (Message::ProofResult, 0),
-    (Message::Request, 0),
-    (Message::Certs, 0),
-    (Message::Verify, 0),
-    (Message::Confirmation, 0),
-    (Message::ProofHello, 1),
-    (Message::ProofResult, 1),
-];
+/// twice: with the old leaf, because that is whom the controller answers, and with the new one. Where none can join, the channel itself is
+/// replaced.
+fn messages(bench: &Bench) -> Vec<(Message, u32)> {
+    let exchange =
+        [Message::Request, Message::Certs, Message::Verify, Message::Confirmation].map(|message| (message, 0));
+    let (before, after): (&[_], [_; 2]) = if bench.has_groups() {
+        (&[(Message::ProofHello, 0), (Message::ProofResult, 0)], [(Message::ProofHello, 1), (Message::ProofResult, 1)])
+    } else {
+        (&[], [(Message::Hello, 0), (Message::HelloResult, 0)])
+    };
+    before.iter().copied().chain(exchange).chain(after).collect()
+}
+
 /// Nobody waits for so long.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
-/// A message that is part of every renewal comes within this time.
-const STRIKES_WITHIN: Duration = Duration::from_secs(20);
+/// A message that is part of every renewal comes within this time, also where the channel is replaced only after a minute.
+const STRIKES_WITHIN: Duration = Duration::from_secs(120);
 /// Behind OpenZiti's own time-outs: 30 s for an answer to 20303, 35 s for one to 20302.
 const LATE: Duration = Duration::from_secs(36);
 /// A leaf that the controller will never confirm is held on to for ten minutes before a new attempt.
@@ -69,35 +71,30 @@ pub(super) fn router_killed_at_every_message(bench: &Bench) -> Result<Shown> {
     let site = behind_proxy(bench)?;
     let (visitor, mut running) = site.online("edge-1", "")?;
     let mut slowest = Duration::ZERO;
-    for message in MESSAGES {
+    for message in messages(bench) {
         strike(&visitor, &running, message, Action::Delay(FOR_EVER))?;
         visitor.kill(running);
-        (running, slowest) = comes_back(&visitor, slowest).with_context(|| format!("killed at {}", spell(message)))?;
+        (running, slowest) =
+            comes_back(&site, &visitor, slowest).with_context(|| format!("killed at {}", spell(message)))?;
     }
     // Behind the last one: before anything of it is written down.
     visitor.way()?.pass();
-    let mark = running.log().mark();
-    running.order_renewal()?;
-    running.until(mark, &["promoted"])?;
+    site.renew(&running)?;
     visitor.kill(running);
-    (running, slowest) = comes_back(&visitor, slowest).context("killed behind the last message")?;
+    (running, slowest) = comes_back(&site, &visitor, slowest).context("killed behind the last message")?;
     let generation = running.status()?["generation"].clone();
     site.network.cli().until_online("edge-1", true)?;
     let line = format!(
         "{} kills, each time admitted and renewed within {:.1} s; generation {generation} in the end",
-        MESSAGES.len() + 1,
+        messages(bench).len() + 1,
         slowest.as_secs_f32()
     );
     Ok(Shown::holds(line))
 }
 
-/// Starts the router on what its disk holds: it must be admitted, and renew.
-fn comes_back(visitor: &Visitor, slowest: Duration) -> Result<(Running, Duration)> {
-    let (judged, running) = visitor.router.judge_and_keep(visitor, true);
-    match running {
-        Some(running) => Ok((running, slowest.max(judged.took))),
-        None => bail!("{}", judged.brief()),
-    }
+fn comes_back(site: &Site, visitor: &Visitor, slowest: Duration) -> Result<(Running, Duration)> {
+    let (running, took) = site.comes_back(visitor)?;
+    Ok((running, slowest.max(took)))
 }
 
 pub(super) fn controller_killed_at_every_message(bench: &Bench) -> Result<Shown> {
@@ -105,7 +102,7 @@ pub(super) fn controller_killed_at_every_message(bench: &Bench) -> Result<Shown>
     let (visitor, running) = site.online("edge-1", "")?;
     let node = site.network.node();
     let mut slowest = Duration::ZERO;
-    for message in MESSAGES {
+    for message in messages(bench) {
         let mark = strike(&visitor, &running, message, Action::Delay(FOR_EVER))?;
         node.kill();
         let way = visitor.way()?;
@@ -116,7 +113,7 @@ pub(super) fn controller_killed_at_every_message(bench: &Bench) -> Result<Shown>
         let came = || -> Result<()> {
             running.until(mark, &["disconnected"])?;
             running.until(mark, &["connected"])?;
-            let generation = running.renew()?;
+            let generation = site.renew(&running)?;
             ensure!(generation > 1, "generation {generation}");
             Ok(())
         };
@@ -126,7 +123,7 @@ pub(super) fn controller_killed_at_every_message(bench: &Bench) -> Result<Shown>
     site.network.cli().until_online("edge-1", true)?;
     Ok(Shown::holds(format!(
         "{} kills, each time admitted and renewed within {:.1} s after the controller's start",
-        MESSAGES.len(),
+        messages(bench).len(),
         slowest.as_secs_f32()
     )))
 }
@@ -222,11 +219,11 @@ fn summary(survived: &[Survived]) -> Shown {
 
 pub(super) fn messages_lost(bench: &Bench) -> Result<Shown> {
     let actions = [Action::Drop, Action::CloseBefore, Action::CloseAfter];
-    Ok(summary(&each_on_its_router(bench, &MESSAGES, &actions)?))
+    Ok(summary(&each_on_its_router(bench, &messages(bench), &actions)?))
 }
 
 pub(super) fn messages_doubled(bench: &Bench) -> Result<Shown> {
-    Ok(summary(&each_on_its_router(bench, &MESSAGES, &[Action::Duplicate])?))
+    Ok(summary(&each_on_its_router(bench, &messages(bench), &[Action::Duplicate])?))
 }
 
 pub(super) fn messages_late(bench: &Bench) -> Result<Shown> {

@@ -16,20 +16,20 @@ pub(super) fn restored(bench: &Bench) -> Result<Shown> {
     // Quick to try again, so that the two minutes after which it is sure are not five.
     let (visitor, running) = site.online("edge-1", "exuvia: {rekey: always, backoffMax: 5s}\n")?;
     let node = site.network.node();
-    running.renew()?;
+    site.renew(&running)?;
     // The backup: the controller's folder while it does not run.
+    let mark = running.log().mark();
     node.stop()?;
     let backup = bench.scratch.join("backup");
     copy(&node.home().join("raft"), &backup)?;
     site.restart(node)?;
-    let mark = running.log().mark();
     running.until(mark, &["connected"])?;
-    let (third, fourth) = (running.renew()?, running.renew()?);
+    let (third, fourth) = (site.renew(&running)?, site.renew(&running)?);
 
-    restore(&site, node, &backup)?;
     let mark = running.log().mark();
+    restore(&site, node, &backup)?;
     let online = running.until(mark, &["connected", "older_admitted"])?;
-    let renewed = running.renew()?;
+    let renewed = site.renew(&running)?;
     ensure!(renewed > fourth, "renewed to {renewed}");
     let (tells, said) = (online.event().to_owned(), online.generation().unwrap_or_default());
     let first =
@@ -56,10 +56,10 @@ pub(super) fn restored(bench: &Bench) -> Result<Shown> {
     ensure!(told(&log), "the log does not say it: {log}");
     ensure!(told(&format!("{}{}", status.stdout, status.stderr)), "status does not say it: {}", status.stdout);
     ensure!(told(&format!("{}{}", doctor.stdout, doctor.stderr)), "doctor does not say it: {}", doctor.stdout);
-    mend(&site, visitor.router.id(), &newest)?;
     let mark = running.log().mark();
+    mend(&site, visitor.router.id(), &newest)?;
     running.until(mark, &["connected"])?;
-    let again = running.renew()?;
+    let again = site.renew(&running)?;
     running.stop()?;
     Ok(Shown::holds(format!("{first}; without that leaf: refused, told, and mended as told, renewed to {again}")).and(
         format!(
