@@ -82,6 +82,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         [task, rest @ ..] if task == "interop" => {
             with_programs("interop", rest)?.then_some(()).context("something does not hold together with OpenZiti")
         }
+        [task, rest @ ..] if task == "compare" => compare(rest),
         [task] => match STEPS.iter().find(|step| step.name == task) {
             Some(step) => perform(step).map(drop),
             None => bail!("no task `{task}`\n{}", usage()),
@@ -93,7 +94,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
 fn usage() -> String {
     let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
     format!(
-        "hint: cargo xtask ci, or one of its steps: {}, proof [--long] [--seed N] [--only ID,ID], interop [--long] [--only ID,ID]",
+        "hint: cargo xtask ci, or one of its steps: {}, proof [--long] [--seed N] [--only ID,ID], interop [--long] [--only ID,ID], \
+         compare [--only ID,ID] [--pairings ss,xs,sx,xx]",
         names.join(", ")
     )
 }
@@ -108,6 +110,17 @@ fn ci() -> anyhow::Result<()> {
         eprintln!("  {name:<20}{:>6} s", time.as_secs());
     }
     Ok(())
+}
+
+/// Stock peers and ours under the same faults. Nothing is built where there is no stock peer.
+fn compare(arguments: &[String]) -> anyhow::Result<()> {
+    if std::env::var_os("ZITI_BIN").is_none_or(|named| named.is_empty()) {
+        bail!(
+            "nothing was compared: ZITI_BIN is not set, and nothing of OpenZiti is in this repository\n\
+             hint: build or download `ziti` elsewhere, and run ZITI_BIN=/path/to/ziti cargo xtask compare"
+        );
+    }
+    with_programs("compare", arguments)?.then_some(()).context("the comparison was not finished")
 }
 
 /// Builds the programs under test and the one that tests them, and runs that; did it end well?

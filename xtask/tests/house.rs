@@ -119,6 +119,7 @@ fn arrows_between_our_crates_point_inward() {
         ("proof", &["crash", "diskfault", "evidence", "hostile", "model", "netfault", "sim"]),
         // The same for programs of others.
         ("interop", &[SHIPPED, &["netfault", "rig"]].concat()),
+        ("compare", &[SHIPPED, &["diskfault", "netfault", "rig"]].concat()),
         ("xtask", &[]),
     ];
     let metadata = metadata();

@@ -3,7 +3,7 @@
 
 mod errno;
 mod killed;
-mod storage;
+pub mod storage;
 pub mod trace;
 
 use std::path::{Path, PathBuf};

@@ -21,6 +21,9 @@ mod sandbox;
 mod site;
 
 use evidence::Layer;
+pub use image::{Image, Kind as FileSystem, cut_power, shut_down};
+pub use nix::mount::MsFlags;
+pub use sandbox::{Mounted, Sandbox, bind, remount_bind, tmpfs};
 
 /// The layers of storage.
 pub(crate) fn layers() -> Vec<Layer> {

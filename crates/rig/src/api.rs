@@ -24,7 +24,7 @@ pub struct AdmittedLeaf {
 
 /// A login and one connection, both of which are renewed when the controller was restarted.
 #[derive(Debug)]
-pub(crate) struct Api {
+pub struct Api {
     runtime: Runtime,
     client: HttpClient,
     base: String,
@@ -37,7 +37,11 @@ pub(crate) struct Api {
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Api {
-    pub(crate) fn new(base: String, bundle: &TrustBundle, password: &str) -> Result<Self> {
+    /// For the REST interfaces below this URL, ours or OpenZiti's, as the administrator `admin`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the bundle is of no use.
+    pub fn new(base: String, bundle: &TrustBundle, password: &str) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let each = Duration::from_secs(20);
         let timeouts = ConnectTimeouts { connect: each, handshake: each, answer: each };
@@ -45,8 +49,11 @@ impl Api {
         Ok(Self { runtime, client, base, password: password.to_owned(), token: None, connection: None })
     }
 
-    /// One request, with a login before it if need be.
-    pub(crate) fn ask(&mut self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value> {
+    /// One request, with a login before it if need be; the answer's JSON, or null where it has no body.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a refusal.
+    pub fn ask(&mut self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value> {
         if self.token.is_none() {
             self.log_in()?;
         }

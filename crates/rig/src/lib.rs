@@ -29,7 +29,7 @@ mod router;
 mod running;
 mod ziti;
 
-pub use api::AdmittedLeaf;
+pub use api::{AdmittedLeaf, Api};
 pub use controller::{Controller, ControllerSettings};
 pub use judge::{Judged, Verdict};
 pub use log::{Line, Log, Mark};

@@ -9,7 +9,7 @@ use super::sandbox::{Loop, Mounted, Need};
 
 /// A file system with a journal or something like it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Journal of metadata, data before the commit that names it.
     Ext4,
     /// Journal of metadata, sizes moved when data is written.
@@ -82,7 +82,7 @@ impl Kind {
 
 /// An image with a file system on it, on a loop device.
 #[derive(Debug)]
-pub(crate) struct Image {
+pub struct Image {
     kind: Kind,
     file: PathBuf,
     device: Loop,
@@ -90,7 +90,7 @@ pub(crate) struct Image {
 
 impl Image {
     /// Makes one at `file`.
-    pub(crate) fn make(kind: Kind, file: &Path) -> anyhow::Result<Self> {
+    pub fn make(kind: Kind, file: &Path) -> anyhow::Result<Self> {
         kind.make(file)?;
         Ok(Self { kind, file: file.to_owned(), device: Loop::attach(file)? })
     }
@@ -111,18 +111,18 @@ impl Image {
     }
 
     /// Mounts it.
-    pub(crate) fn mount(&self, at: &Path) -> anyhow::Result<Mounted> {
+    pub fn mount(&self, at: &Path) -> anyhow::Result<Mounted> {
         self.kind.mount(self.device.device(), at)
     }
 }
 
 /// Cuts the power of a mounted file system: from now on nothing reaches the disk, and what was not synced is gone.
-pub(crate) fn shut_down(at: &Path) -> anyhow::Result<()> {
+pub fn shut_down(at: &Path) -> anyhow::Result<()> {
     run("xfs_io", [OsStr::new("-x"), OsStr::new("-c"), OsStr::new("shutdown"), at.as_os_str()]).map(drop)
 }
 
 /// Cuts its power and unmounts it.
-pub(crate) fn cut_power(mounted: Mounted) -> anyhow::Result<()> {
+pub fn cut_power(mounted: Mounted) -> anyhow::Result<()> {
     shut_down(mounted.at())?;
     mounted.unmount()
 }

@@ -79,14 +79,14 @@ fn lacks(need: &Need) -> Option<Skip> {
 
 /// A mount namespace of this thread, with a file system in memory of limited size. What is mounted there vanishes with the process.
 #[derive(Debug)]
-pub(crate) struct Sandbox {
+pub struct Sandbox {
     root: PathBuf,
 }
 
 impl Sandbox {
     /// Moves this thread, and every process and thread that it starts from now on, into a namespace of its own, with an empty file system of at most
     /// `size` (as `mount` spells it) below `scratch`.
-    pub(crate) fn enter(scratch: &Path, size: &str) -> anyhow::Result<Self> {
+    pub fn enter(scratch: &Path, size: &str) -> anyhow::Result<Self> {
         unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
         let nothing = None::<&str>;
         mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
@@ -98,7 +98,7 @@ impl Sandbox {
     }
 
     /// Its root folder.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 }
@@ -110,33 +110,33 @@ impl Drop for Sandbox {
 }
 
 /// Mounts a file system in memory.
-pub(crate) fn tmpfs(at: &Path, options: &str) -> anyhow::Result<()> {
+pub fn tmpfs(at: &Path, options: &str) -> anyhow::Result<()> {
     mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(options))
         .with_context(|| format!("cannot mount a tmpfs ({options}) at `{}`", at.display()))
 }
 
 /// Mounts a folder or file on another one.
-pub(crate) fn bind(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub fn bind(from: &Path, to: &Path) -> anyhow::Result<()> {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .with_context(|| format!("cannot bind `{}` to `{}`", from.display(), to.display()))
 }
 
 /// Changes flags of a bind mount; `MS_BIND | MS_REMOUNT` are added.
-pub(crate) fn remount_bind(at: &Path, flags: MsFlags) -> anyhow::Result<()> {
+pub fn remount_bind(at: &Path, flags: MsFlags) -> anyhow::Result<()> {
     mount(None::<&str>, at, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags, None::<&str>)
         .with_context(|| format!("cannot remount `{}`", at.display()))
 }
 
 /// A mounted file system, unmounted at the end.
 #[derive(Debug)]
-pub(crate) struct Mounted {
+pub struct Mounted {
     at: PathBuf,
     is_mounted: bool,
 }
 
 impl Mounted {
     /// Mounts `device`.
-    pub(crate) fn new(device: &Path, at: &Path, kind: &str, options: &str) -> anyhow::Result<Self> {
+    pub fn new(device: &Path, at: &Path, kind: &str, options: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(at)?;
         mount(Some(device), at, Some(kind), MsFlags::empty(), Some(options))
             .with_context(|| format!("cannot mount {kind} from `{}` ({options})", device.display()))?;
@@ -144,17 +144,17 @@ impl Mounted {
     }
 
     /// Takes over what is mounted there.
-    pub(crate) fn adopt(at: &Path) -> Self {
+    pub fn adopt(at: &Path) -> Self {
         Self { at: at.to_owned(), is_mounted: true }
     }
 
     /// Where.
-    pub(crate) fn at(&self) -> &Path {
+    pub fn at(&self) -> &Path {
         &self.at
     }
 
     /// Unmounts it; waits a moment for those who are just leaving.
-    pub(crate) fn unmount(mut self) -> anyhow::Result<()> {
+    pub fn unmount(mut self) -> anyhow::Result<()> {
         let mut last = nix::Error::EBUSY;
         for _ in 0..500 {
             match umount2(&self.at, MntFlags::empty()) {

@@ -130,6 +130,11 @@ impl ZitiNetwork {
         self.node().ctrl_port()
     }
 
+    /// Password of the administrator `admin`.
+    pub fn password(&self) -> &str {
+        PASSWORD
+    }
+
     /// Its folder.
     pub fn home(&self) -> &Path {
         &self.home
