@@ -344,7 +344,10 @@ impl Renewal {
     fn imported(&mut self, now: Now, issued: Issued) -> RouterStep {
         let known = self.manifest.candidates.iter().any(|c| c.client.fingerprint == issued.client.fingerprint);
         let idle = matches!(self.phase, Phase::Steady { .. } | Phase::Promoted { .. } | Phase::Lapsed { .. });
-        if known || !idle {
+        // An attempt without a channel gets nowhere, and what lies there may be the only thing that is admitted by now. What the attempt has
+        // staged stays a candidate.
+        let is_stuck = !self.contacts.values().any(Contact::is_up);
+        if known || !(idle || is_stuck) {
             return Step::free(vec![]);
         }
         let Some(dropped) = self.make_room() else { return Step::free(vec![]) };

@@ -160,7 +160,7 @@ fn killed_while_renewing(bench: &Bench) -> Result<Shown> {
         ours.order_renewal()?;
         ensure!(way.strikes_within(Duration::from_secs(100)), "{name} never came:\n{}", ours.log().text());
         visitor.kill(ours);
-        // The Go router on what lies at its paths. It dials around the proxy, which does not have its keys' files.
+        // The Go router on what lies at its paths; the proxy knows it by the key, which is ours.
         let is_online = go_alone(&site, &visitor)?;
         alone += usize::from(is_online);
         told.push(format!("{name}: {}", if is_online { "online" } else { "refused, until ours had started" }));

@@ -58,16 +58,17 @@ pub(super) fn group() -> Group {
         .within(900, 900),
         Scenario::new(
             "messages-doubled",
-            "each message of a renewal arrives twice: the router renews without an operator",
+            "each message of a renewal arrives twice (20302 in a long run only: it costs ten minutes): the router renews without an operator",
             faults::messages_doubled,
         )
-        .within(900, 900),
+        .within(300, 1_500),
         Scenario::new(
             "messages-late",
-            "20302, 20301, 20303 and 20002 arrive 36 s late, after OpenZiti's time-outs of 30 and 35 s: the router renews without an operator",
+            "20302, 20301, 20303 and 20002 arrive 36 s late, after OpenZiti's time-outs of 30 and 35 s (in a long run also with everything \
+             behind them, which may cost ten minutes): the router renews without an operator",
             faults::messages_late,
         )
-        .within(900, 900),
+        .within(300, 1_500),
         Scenario::new(
             "cluster-renews",
             "on a cluster of three it is connected to every controller and renews, and every controller admits the new leaf",

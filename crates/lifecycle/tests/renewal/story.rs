@@ -346,6 +346,37 @@ fn an_import_becomes_the_default_only_by_being_admitted() {
     assert_eq!(numbers(&bench.disk), [1, 2], "and displaces nothing");
 }
 
+/// Ours was killed in the middle of a renewal, and a Go router took its place and renewed: nothing of ours is admitted any more.
+#[test]
+fn what_another_program_renewed_is_imported_although_an_attempt_of_ours_is_unfinished() {
+    for phase in [PhaseName::Prepared, PhaseName::Requested, PhaseName::Staged, PhaseName::Proving] {
+        let mut bench = Bench::in_phase(phase);
+        if phase != PhaseName::Staged {
+            bench.give(Input::Imported(issued(8, LIFE_S * 7 / 10 + DAY_S)));
+            assert_eq!(bench.barrier, None, "{phase}: while a controller admits ours, the attempt goes on");
+            bench.give(Input::ChannelClosed { controller: controller() });
+        }
+        let before = numbers(&bench.disk);
+        bench.give(Input::Imported(issued(8, LIFE_S * 7 / 10 + DAY_S)));
+        assert_eq!((bench.barrier, bench.phase()), (Some("IMPORT"), PhaseName::Proving), "{phase}");
+        let imported = *numbers(&bench.disk).last().unwrap();
+        assert_eq!(numbers(&bench.disk)[..before.len()], before, "{phase}: it displaces nothing");
+        while dials(&bench).is_empty() {
+            bench.sleep(Duration::from_secs(600));
+        }
+        // The leaf that was admitted last has its turn before.
+        while dials(&bench) != [imported] {
+            let generation = dials(&bench)[0];
+            bench.dialed(generation, DialOutcome::Refused);
+            while dials(&bench).is_empty() {
+                bench.sleep(Duration::from_secs(600));
+            }
+        }
+        bench.dialed(imported, admitted());
+        assert_eq!(bench.machine.live(), number(imported), "{phase}");
+    }
+}
+
 #[test]
 fn a_channel_without_groups_is_replaced_once_after_the_churn_window() {
     let mut bench = Bench::new(at(LIFE_S * 7 / 10), found(vec![candidate(1, 0, true)]));

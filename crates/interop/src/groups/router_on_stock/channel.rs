@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use rig::{Process, Running, ZitiRouter, ZitiSettings};
 
 use crate::groups::site::{Site, Visitor};
