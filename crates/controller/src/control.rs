@@ -186,7 +186,7 @@ impl Admission for Control {
         let is_exuvia = hello.exuvia.version.is_some();
         let detail = format!("from {remote}, running {}", serving::clipped(&hello.version.version));
         inner.driver.events.publish(now.wall, EventKind::Connected, Some(&router), None, Some(detail));
-        let serving = Serving { control: self.clone(), router, epoch, channel, is_exuvia };
+        let serving = Serving { control: self.clone(), router, epoch, channel, is_exuvia, confirmed_at: None };
         tokio::spawn(async move {
             let (control, router) = (serving.control.clone(), serving.router.clone());
             let reason = serving.run(events, Box::new(hello.version)).await;

@@ -212,8 +212,8 @@ impl Driver {
         Ok(certs.to_frame())
     }
 
-    /// A 20303 that came on a channel of `router` and `epoch`: the 20002 that answers it.
-    pub async fn confirm(&self, router: &RouterId, epoch: Epoch, frame: &Frame) -> Frame {
+    /// A 20303 that came on a channel of `router` and `epoch`: the 20002 that answers it, to be sent as its reply.
+    pub async fn confirm(&self, router: &RouterId, epoch: Epoch, frame: &Frame) -> ErrorAnswer {
         let result = self.try_confirm(router, epoch, frame).await;
         self.metrics.confirmation(match &result {
             Ok(_) => metrics::Outcome::Success,
@@ -221,13 +221,13 @@ impl Driver {
             Err(_) => metrics::Outcome::Refused,
         });
         match result {
-            Ok(_) => ErrorAnswer::success().to_reply(frame),
+            Ok(_) => ErrorAnswer::success(),
             Err(answer) => {
                 if answer.code == error_code::VERIFY_ERROR {
                     self.trouble.notify_one();
                 }
                 tracing::warn!(%router, code = answer.code, message = answer.message, "a confirmation was refused");
-                answer.to_reply(frame)
+                answer
             }
         }
     }

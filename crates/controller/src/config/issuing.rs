@@ -170,9 +170,9 @@ pub(super) fn read(section: Option<&Section<'_>>) -> Option<IssuingSettings> {
             );
         }
     }
-    if let Some(field) = section.and_then(|section| section.field("leafLife")).filter(|_| leaf_life < 7 * DAY) {
+    if let Some(field) = section.and_then(|section| section.field("leafLife")).filter(|_| leaf_life <= 7 * DAY) {
         field.warn(
-            "OpenZiti's routers renew seven days before the end; with leaves that live less they renew without pause",
+            "OpenZiti's routers renew seven days before the end; with leaves that live no longer they renew all the time",
             Some("use this only where all routers run Exuvia"),
         );
     }

@@ -3,8 +3,10 @@
 //! The authority of everything that arrives is the router id that was proven at admission and the epoch of that moment.
 //! Which underlay carried a frame, and which leaf that one shows, says nothing.
 
-use lifecycle::RouterId;
+use std::time::Duration;
+
 use lifecycle::issuance::{EnrollmentKind, Epoch};
+use lifecycle::{RouterId, Uptime};
 use net::channel::{Channel, Event, Events};
 use serde_json::{Map, Value};
 use store::register::Seen;
@@ -19,6 +21,9 @@ use super::Control;
 
 /// Listeners of one router that are kept.
 const LISTENERS_MAX: usize = 16;
+/// A stock router whose leaves end within seven days asks for new ones again as soon as it has written those that it got, hundreds of times
+/// a second; if it hears nothing, it asks again after 35 s. Source: `openziti/ziti:router/state/certchecker.go`.
+const STOCK_SPACING: Duration = Duration::from_secs(30);
 /// Longest text of a router about itself that is kept, in characters.
 const TEXT_MAX: usize = 255;
 
@@ -34,11 +39,13 @@ pub(super) struct Serving {
     pub(super) channel: Channel,
     /// The router understands what stock controllers never say.
     pub(super) is_exuvia: bool,
+    /// When a 20303 was last answered with success here.
+    pub(super) confirmed_at: Option<Uptime>,
 }
 
 impl Serving {
     /// Serves until the channel is over; gives the reason.
-    pub(super) async fn run(self, mut events: Events, version: Box<VersionInfo>) -> String {
+    pub(super) async fn run(mut self, mut events: Events, version: Box<VersionInfo>) -> String {
         Box::pin(self.welcome(*version)).await;
         loop {
             match events.next().await {
@@ -97,9 +104,13 @@ impl Serving {
     }
 
     /// The frame to send for one that came. Whatever is not known is ignored, as routers of later releases expect.
-    async fn message(&self, frame: &Frame) -> Option<Frame> {
+    async fn message(&mut self, frame: &Frame) -> Option<Frame> {
         let inner = self.control.inner();
         match frame.content_type {
+            content_type::EXTENSION_REQUEST if self.asks_without_a_pause() => {
+                tracing::debug!(router = %self.router, "asks for leaves again without a pause, and is left to wait");
+                None
+            }
             content_type::EXTENSION_REQUEST => match inner.driver.extend(&self.router, self.epoch, frame).await {
                 Ok(certs) => Some(certs),
                 Err(refusal) if self.is_exuvia => {
@@ -108,7 +119,13 @@ impl Serving {
                 // Stock controllers say nothing, and a stock router asks again.
                 Err(_) => None,
             },
-            content_type::EXTENSION_VERIFY => Some(inner.driver.confirm(&self.router, self.epoch, frame).await),
+            content_type::EXTENSION_VERIFY => {
+                let answer = inner.driver.confirm(&self.router, self.epoch, frame).await;
+                if answer.is_success() {
+                    self.confirmed_at = Some(inner.driver.clock.now().uptime);
+                }
+                Some(answer.to_reply(frame))
+            }
             content_type::VERIFY_ROUTER => Some(inner.driver.verify_router(frame).await),
             content_type::REQUEST_CLUSTER_MEMBERS => Some(inner.greeting.addresses()),
             content_type::SUBSCRIBE_TO_DATA_MODEL => {
@@ -143,6 +160,12 @@ impl Serving {
                 None
             }
         }
+    }
+
+    /// Only a stock router does.
+    fn asks_without_a_pause(&self) -> bool {
+        let now = self.control.inner().driver.clock.now().uptime;
+        !self.is_exuvia && self.confirmed_at.is_some_and(|confirmed| now.since(confirmed) < STOCK_SPACING)
     }
 
     async fn client_hello(&self, frame: &Frame) {

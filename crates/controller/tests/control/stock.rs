@@ -1,9 +1,12 @@
 //! What an unmodified router of OpenZiti needs, and nothing that it does not know.
 
+use std::time::Duration;
+
 use api::native::EventKind;
 use http::{Method, StatusCode};
 use lifecycle::RouterId;
 use lifecycle::issuance::{EnrollmentKind::Edge, EnrollmentKind::Transit, Input};
+use pki::PrivateKey;
 use serde_json::json;
 use wire::control::{
     InspectRequest, UpdateCtrlAddresses, UpdateRouterInterfaces, VerifyRouter, quiesce, request_cluster_members,
@@ -158,4 +161,34 @@ async fn link_verification_knows_the_whole_admitted_set_and_is_no_use_of_a_leaf(
     world.order("dialer", Input::SetDisabled(true)).await;
     let answer = ask(&line, verify("dialer", next.client.leaf())).await;
     assert!(!answer.is_success && answer.text.contains("disabled"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_stock_router_that_asks_again_at_once_is_left_to_wait_and_not_for_ever() {
+    let world = World::new().await;
+    let router = world.enrolled("go", Edge).await;
+    let mut line = router.connect_as_stock(&world.daemon).await;
+    // Lost answers cost it nothing.
+    let certs = line.extend(&router, &router.key).await;
+    assert_eq!(line.extend(&router, &router.key).await, certs);
+    assert!(line.verify(&certs.client_chain_pem).await.is_success());
+    let settled = world.record("go").await;
+    for _ in 0..3 {
+        line.channel.send(router.asking(&router.key)).await.unwrap();
+    }
+    // Frames are served in order: the next reply shows that there was none before.
+    assert!(ask(&line, quiesce()).await.is_success);
+    assert_eq!(world.record("go").await, settled);
+    world.offset.advance(Duration::from_secs(35));
+    assert_eq!(line.extend(&router, &router.key).await, certs, "the leaf is not used yet");
+    // Another channel is another start, with `--extend` at each of them.
+    assert!(line.verify(&certs.client_chain_pem).await.is_success());
+    let copied = PrivateKey::from_pem(router.key.to_pem().unwrap().as_bytes()).unwrap();
+    let mut next = router.renewed(copied, &certs).connect_as_stock(&world.daemon).await;
+    assert_ne!(next.extend(&router, &router.key).await, certs);
+    // One of ours knows what it does.
+    let ours = world.enrolled("ours", Edge).await;
+    let mut line = ours.connect(&world.daemon).await;
+    line.renew(&ours).await;
+    line.renew(&ours).await;
 }

@@ -94,7 +94,8 @@ impl Offset {
         Clock::from_fn(move || {
             let now = system.now();
             let wall = UnixTime::from_ms(now.wall.as_ms() + ahead_ms.load(Ordering::SeqCst));
-            Now { wall, ..now }
+            let uptime = now.uptime.plus(Duration::from_millis(ahead_ms.load(Ordering::SeqCst).unsigned_abs()));
+            Now { wall, uptime }
         })
     }
 
