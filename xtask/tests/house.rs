@@ -118,7 +118,7 @@ fn arrows_between_our_crates_point_inward() {
         ("hostile", &[SHIPPED, &["evidence"]].concat()),
         ("proof", &["crash", "diskfault", "evidence", "hostile", "model", "netfault", "sim"]),
         // The same for programs of others.
-        ("interop", &[SHIPPED, &["netfault", "rig"]].concat()),
+        ("interop", &[SHIPPED, &["diskfault", "netfault", "rig"]].concat()),
         ("compare", &[SHIPPED, &["diskfault", "netfault", "rig"]].concat()),
         ("xtask", &[]),
     ];

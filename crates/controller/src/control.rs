@@ -24,6 +24,8 @@ use wire::hello::RenewalAdvice;
 use crate::driver::Driver;
 use crate::fleet::{Closing, Connected, Fleet};
 
+pub(crate) use serving::RENEWS_LATE;
+
 pub use advice::Outage;
 pub use greeting::{COMPATIBLE_RELEASE, Greeting, GreetingParts};
 

@@ -3,10 +3,11 @@
 mod places;
 mod router_on_stock;
 mod site;
+mod stock_on_ours;
 
 use crate::scenario::Group;
 
 /// Every group, in the order of the report.
 pub(crate) fn all() -> Vec<Group> {
-    vec![router_on_stock::group(), places::group()]
+    vec![router_on_stock::group(), places::group(), stock_on_ours::group()]
 }

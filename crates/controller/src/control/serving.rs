@@ -21,6 +21,8 @@ use super::Control;
 
 /// Listeners of one router that are kept.
 const LISTENERS_MAX: usize = 16;
+/// Detail of a router: it renews only seven days before its leaf ends, as OpenZiti's do.
+pub(crate) const RENEWS_LATE: &str = "renewsLate";
 /// A stock router whose leaves end within seven days asks for new ones again as soon as it has written those that it got, hundreds of times
 /// a second; if it hears nothing, it asks again after 35 s. Source: `openziti/ziti:router/state/certchecker.go`.
 const STOCK_SPACING: Duration = Duration::from_secs(30);
@@ -88,6 +90,7 @@ impl Serving {
         ] {
             details.insert(name.to_owned(), Value::String(clipped(&text)));
         }
+        details.insert(RENEWS_LATE.to_owned(), Value::Bool(!self.is_exuvia));
         self.note(hostname, clipped(&version.version), details).await;
         if view.kind == EnrollmentKind::Edge {
             self.send(inner.greeting.server_hello()).await;

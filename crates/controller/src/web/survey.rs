@@ -82,7 +82,7 @@ impl Survey {
     fn add(&mut self, web: &Web, row: &RouterView) {
         let policy = web.enroller.signer().policy();
         let record = &row.record;
-        let progress = view::progress(record, self.at, &policy);
+        let progress = view::progress(row, self.at, &policy);
         *self.counts.entry(progress).or_default() += 1;
         if matches!(progress, Progress::AwaitingEnrollment | Progress::Disabled | Progress::Revoked) {
             return;
@@ -98,7 +98,7 @@ impl Survey {
             name: row.router.name.clone(),
             progress,
             lockout_s: view::lockout_s(record, self.at, &policy),
-            renew_due_unix_s: current.map(|leaf| view::due(leaf).as_s()),
+            renew_due_unix_s: current.map(|leaf| view::due(&row.router, leaf).as_s()),
             client_not_after_unix_s: current.map(|leaf| leaf.client.not_after.as_s()),
             is_connected: web.fleet.connected(&row.router.id).is_some(),
         });

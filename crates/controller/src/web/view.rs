@@ -1,5 +1,7 @@
 //! What the register and the channels hold, as views.
 
+use std::time::Duration;
+
 use api::envelope::self_link;
 use api::filter::FieldValue;
 use api::native::{
@@ -10,12 +12,13 @@ use api::{ApiError, Secret};
 use lifecycle::issuance::{EnrollmentKind, IssuancePolicy, IssuedLeaf, LeafStage, Record, Standing};
 use lifecycle::{Now, UnixTime};
 use serde_json::{Map, Value};
-use store::register::{Chains, RouterView};
+use store::register::{Chains, Router, RouterView};
 
 use super::Web;
 use super::call::Call;
 use super::page::text;
 use super::reply::of_register;
+use crate::control::RENEWS_LATE;
 use crate::fleet::Connected;
 use crate::signer::rfc3339;
 
@@ -155,6 +158,8 @@ fn listeners(extra: &Map<String, Value>) -> Option<std::collections::BTreeMap<St
     serde_json::from_value(extra.get(LISTENERS)?.clone()).ok()
 }
 
+const STOCK_RENEWS_BEFORE: Duration = Duration::from_secs(7 * 86_400);
+
 /// A router in our own words.
 pub(super) fn native(web: &Web, now: Now, view: &RouterView) -> NativeView {
     let policy = web.enroller.signer().policy();
@@ -166,12 +171,12 @@ pub(super) fn native(web: &Web, now: Now, view: &RouterView) -> NativeView {
         name: view.router.name.clone(),
         kind: kind(view.router.kind),
         standing: standing(record.standing),
-        progress: progress(record, now, &policy),
+        progress: progress(view, now, &policy),
         epoch: record.epoch.0,
         lockout_s: lockout_s(record, now, &policy),
         client_not_after_unix_s: current.map(|leaf| leaf.client.not_after.as_s()),
         server_not_after_unix_s: current.map(|leaf| leaf.server.not_after.as_s()),
-        renew_due_unix_s: current.map(|leaf| due(leaf).as_s()),
+        renew_due_unix_s: current.map(|leaf| due(&view.router, leaf).as_s()),
         last_used_seq: last.map(|last| last.seq.0),
         first_use_unix_s: last.map(|last| last.first_use.as_s()),
         leaves: record.leaves.iter().map(|one| leaf(record, one, now, &policy)).collect(),
@@ -225,12 +230,17 @@ fn standing(standing: Standing) -> StandingName {
     }
 }
 
-/// When a router would renew, before its jitter: two thirds of the way from issue to end.
-pub(super) fn due(leaf: &IssuedLeaf) -> UnixTime {
-    leaf.issued_at.plus(leaf.client.not_after.since(leaf.issued_at) * 2 / 3)
+/// When a router would renew, before its jitter: two thirds of the way from issue to end; one of OpenZiti's seven days before the end
+/// (`openziti/ziti:router/state/certchecker.go`).
+pub(super) fn due(router: &Router, leaf: &IssuedLeaf) -> UnixTime {
+    let life = leaf.client.not_after.since(leaf.issued_at);
+    let seen = router.seen.as_ref();
+    let renews_late = seen.and_then(|seen| seen.details.get(RENEWS_LATE)).and_then(Value::as_bool).unwrap_or_default();
+    leaf.issued_at.plus(if renews_late { life.saturating_sub(STOCK_RENEWS_BEFORE) } else { life * 2 / 3 })
 }
 
-pub(super) fn progress(record: &Record, now: Now, policy: &IssuancePolicy) -> Progress {
+pub(super) fn progress(view: &RouterView, now: Now, policy: &IssuancePolicy) -> Progress {
+    let record = &view.record;
     match record.standing {
         Standing::Revoked => return Progress::Revoked,
         Standing::Disabled => return Progress::Disabled,
@@ -245,7 +255,7 @@ pub(super) fn progress(record: &Record, now: Now, policy: &IssuancePolicy) -> Pr
     match newest.map(|leaf| leaf.stage) {
         Some(LeafStage::Pending) => Progress::Pending,
         Some(LeafStage::Confirmed | LeafStage::Used) => Progress::Confirmed,
-        None if record.leaf_at(last.seq).is_some_and(|leaf| now.wall >= due(leaf)) => Progress::Due,
+        None if record.leaf_at(last.seq).is_some_and(|leaf| now.wall >= due(&view.router, leaf)) => Progress::Due,
         None => Progress::Steady,
     }
 }
@@ -280,7 +290,7 @@ pub(super) fn field(call: &Call, view: &RouterView, name: &str) -> FieldValue {
         "updatedAt" => text(rfc3339(router.updated_at)),
         "kind" => text(kind(router.kind).as_str()),
         "standing" => text(standing(record.standing).as_str()),
-        "progress" => text(progress(record, call.now, &policy()).as_str()),
+        "progress" => text(progress(view, call.now, &policy()).as_str()),
         // Far below the 52 bits that a float holds exactly.
         #[expect(clippy::cast_precision_loss, reason = "seconds of a certificate's life")]
         "lockout_s" => FieldValue::Number(lockout_s(record, call.now, &policy()) as f64),

@@ -192,3 +192,24 @@ async fn a_stock_router_that_asks_again_at_once_is_left_to_wait_and_not_for_ever
     line.renew(&ours).await;
     line.renew(&ours).await;
 }
+
+#[tokio::test]
+async fn a_stock_router_is_due_when_it_will_renew_and_not_when_ours_would() {
+    const DAY: i64 = 86_400;
+    let world = World::new().await;
+    let (theirs, ours) = (world.enrolled("go", Edge).await, world.enrolled("ours", Edge).await);
+    let lines = [theirs.connect_as_stock(&world.daemon).await, ours.connect(&world.daemon).await];
+    for line in &lines {
+        // Answered once what they said of themselves is kept.
+        assert!(ask(line, quiesce()).await.is_success);
+    }
+    drop(lines);
+    let session = world.login().await;
+    for (id, days_before_the_end) in [("go", 7), ("ours", 30)] {
+        let answer = world.request(Method::GET, &format!("/api/v1/routers/{id}"), Some(&session), json!({})).await;
+        let data = crate::world::parsed(&answer)["data"].clone();
+        let at = |name: &str| data[name].as_i64().unwrap();
+        let left = at("client_not_after_unix_s") - at("renew_due_unix_s");
+        assert!((left - days_before_the_end * DAY).abs() < 60, "{id}: {left} s");
+    }
+}
