@@ -17,6 +17,7 @@ mod frames;
 mod keys;
 mod owner;
 mod path;
+mod record;
 mod rule;
 
 use std::io;
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 pub use bytes::ByteRule;
 pub use keys::{AuthorityError, ControllerKeys, KeyFile, Keys, KnownKeys, StateFolder};
 pub use path::{Level, Path};
+pub use record::Recorded;
 pub use rule::{Action, Forgery, Message, Mixture, Rule, Way};
 
 /// How long the owner of a connection is looked for: a process that was just started is known a moment later.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use net::peer::PeerCertificates;
 use net::tls::{ALPN_CONTROL, ServerTrust, client_config};
 use pki::Certificate;
@@ -20,6 +20,7 @@ use wire::{Decoder, Frame, Limits};
 
 use super::keys::ControllerKeys;
 use super::path::Path;
+use super::record::Recorded;
 use super::rule::{Action, Forgery, Message, Way};
 use super::{Shared, locked, server_side};
 
@@ -33,6 +34,8 @@ type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// One connection, and all that its two directions share.
 struct Carried {
+    /// Which of the router's connections it is.
+    number: u64,
     path: Arc<Path>,
     authority: Arc<ControllerKeys>,
     to_router: Mutex<Writer>,
@@ -63,7 +66,7 @@ pub(super) async fn carry(stream: TcpStream, shared: &Shared) {
     let paths = locked(&shared.paths).clone();
     let Some(path) = paths.into_iter().find(|path| leaf.cn() == Some(path.router())) else { return };
     let Some(key) = path.keys().and_then(|keys| keys.of_peer(&peer)) else { return };
-    path.connected();
+    let number = path.connected();
     let Some(controller) = shared.controller_of(&path) else { return };
     let Ok(tcp) = TcpStream::connect(controller).await else { return };
     let _ = tcp.set_nodelay(true);
@@ -77,6 +80,7 @@ pub(super) async fn carry(stream: TcpStream, shared: &Shared) {
     let mut severed = path.severed.subscribe();
     severed.mark_unchanged();
     let carried = Arc::new(Carried {
+        number,
         path,
         authority,
         to_router: Mutex::new(Box::new(to_router)),
@@ -165,9 +169,11 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(carried: &Arc<Carried>, way: Wa
     let mut is_first = true;
     let mut held: Option<Held> = None;
     loop {
-        let frame = loop {
+        let (frame, bytes) = loop {
+            // The decoder consumes whole frames; only a recording needs them as they were.
+            let before = if carried.path.recording.is_on() { Bytes::copy_from_slice(&unread) } else { Bytes::new() };
             match decoder.decode(&mut unread) {
-                Ok(Some(frame)) => break frame,
+                Ok(Some(frame)) => break (frame, before.slice(..before.len().saturating_sub(unread.len()))),
                 Ok(None) => {}
                 Err(_) => return End::Closed,
             }
@@ -190,6 +196,10 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(carried: &Arc<Carried>, way: Wa
         };
         let message = carried.classify(way, is_first, &frame);
         is_first = false;
+        if !bytes.is_empty() {
+            let (connection, frame) = (carried.number, frame.clone());
+            carried.path.recording.push(Recorded { connection, way, message, bytes, frame });
+        }
         let overtaken = held.take();
         if let Err(end) = meet(carried, way, message, frame, &mut held).await {
             return end;

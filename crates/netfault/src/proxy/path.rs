@@ -13,6 +13,7 @@ use wire::Frame;
 use super::bytes::ByteRule;
 use super::keys::Keys;
 use super::locked;
+use super::record::{Recorded, Recording};
 use super::rule::{Action, Message, Mixture, Rule, Way};
 
 /// What the proxy looks at.
@@ -32,6 +33,7 @@ pub struct Path {
     controller: Option<SocketAddr>,
     pid: AtomicU32,
     book: Mutex<Book>,
+    pub(super) recording: Recording,
     changed: Condvar,
     pub(super) bytes: watch::Sender<ByteRule>,
     /// Goes up to end every connection.
@@ -76,6 +78,7 @@ impl Path {
             controller: None,
             pid: AtomicU32::new(0),
             book: Mutex::default(),
+            recording: Recording::default(),
             changed: Condvar::new(),
             bytes: watch::Sender::new(ByteRule::Pass),
             severed: watch::Sender::new(0),
@@ -186,8 +189,26 @@ impl Path {
         locked(&self.book).connections
     }
 
-    pub(super) fn connected(&self) {
-        locked(&self.book).connections += 1;
+    /// From now on every frame is kept, whatever happens to it. Only at the level of messages.
+    pub fn record(&self) {
+        self.recording.begin();
+    }
+
+    /// Every frame since [`Path::record`], in the order in which they came by.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.recording.so_far()
+    }
+
+    /// Waits until what was recorded is enough; `false` if it took too long.
+    pub fn records_within(&self, within: Duration, is_enough: impl Fn(&[Recorded]) -> bool) -> bool {
+        self.recording.until(within, is_enough)
+    }
+
+    /// Gives the number of this connection.
+    pub(super) fn connected(&self) -> u64 {
+        let mut book = locked(&self.book);
+        book.connections += 1;
+        book.connections
     }
 
     pub(super) fn strike(&self) {
