@@ -120,3 +120,20 @@ fn a_version_negotiation_reply_is_an_error_of_its_own() {
     assert_eq!(error, FrameError::VersionRefused { offered: vec![1, 2] });
     assert!(!error.wants_negotiation_reply());
 }
+
+/// Of ziti 1.6.20: headers 9 and 10 are there, and a further underlay is closed without a word.
+#[test]
+fn a_controller_before_2_0_echoes_a_group_and_takes_no_further_underlay() {
+    let grouped = AcceptedHello {
+        connection_id: Some("ZKBq".into()),
+        secret: Some(Bytes::from_static(b"sixteen bytes ..")),
+        is_grouped: true,
+        capabilities: Capabilities::from_bits(0x1e),
+        ..AcceptedHello::default()
+    };
+    assert!(!grouped.takes_further_underlays());
+    let newer = AcceptedHello { capabilities: Capabilities::from_bits(0x3e), ..grouped.clone() };
+    assert!(newer.takes_further_underlays());
+    assert!(!AcceptedHello { is_grouped: false, ..newer.clone() }.takes_further_underlays());
+    assert!(!AcceptedHello { secret: None, ..newer }.takes_further_underlays());
+}

@@ -100,7 +100,11 @@ async fn welcome<A: Admission>(
     peer: Arc<PeerCertificates>,
     seat: &Seat,
 ) -> Result<Welcomed<A::Standing>, NoChannel> {
-    let hello = read_hello(io, unread, door.limits.hello).await?;
+    let mut hello = read_hello(io, unread, door.limits.hello).await?;
+    if let Some(group) = &mut hello.group {
+        // An empty id is none, as in `openziti/channel:classic_listener.go`: it would name the groups of many.
+        group.connection_id = group.connection_id.take().filter(|id| !id.is_empty());
+    }
     // An admission that has begun is not broken off for the sake of another.
     seat.keep();
     let asked = RouterId::new(hello.id.clone());

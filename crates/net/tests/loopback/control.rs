@@ -174,6 +174,18 @@ async fn nobody_can_occupy_the_connection_id_of_another_routers_next_channel() {
 }
 
 #[tokio::test]
+async fn an_empty_connection_id_is_none() {
+    let authority = Authority::new();
+    let mut door = Door::open(&authority).await;
+    let mut hello = hello("r1");
+    hello.group = Some(GroupHello { is_first: true, connection_id: Some(String::new()), secret: Some(Bytes::new()) });
+    let connected = door.dial(&authority.credentials("r1", 1), hello).await.unwrap();
+    let _opened = door.next_opened().await;
+    assert!(connected.answer.connection_id.is_some_and(|id| !id.is_empty()));
+    assert!(connected.answer.secret.is_some_and(|secret| !secret.is_empty()));
+}
+
+#[tokio::test]
 async fn a_first_connection_that_names_an_open_group_joins_it_or_nothing() {
     let authority = Authority::new();
     let mut door = Door::open(&authority).await;

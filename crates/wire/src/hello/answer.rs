@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::exuvia::ExuviaAbilities;
 use super::{HelloError, parse_version, take_bool, take_capabilities, take_text};
-use crate::capability::Capabilities;
+use crate::capability::{self, Capabilities};
 use crate::frame::{Frame, Headers, NO_SEQUENCE};
 use crate::version::VersionInfo;
 use crate::{content_type, header};
@@ -155,6 +155,13 @@ impl HelloAnswer {
 }
 
 impl AcceptedHello {
+    /// May further underlays join the control channel that this opens? Header 9 does not say it: the channel library of releases before
+    /// 2.0 echoes it, makes a secret, and then takes every underlay for a channel of its own. Only the capability does.
+    pub fn takes_further_underlays(&self) -> bool {
+        let is_named = self.connection_id.is_some() && self.secret.is_some();
+        self.is_grouped && is_named && self.capabilities.has(capability::controller::GROUPED_CTRL_CHAN)
+    }
+
     /// The answer as a frame. What the fields say wins over the same keys in `extra`.
     pub fn to_frame(&self) -> Frame {
         let mut frame = result(String::new(), true);
