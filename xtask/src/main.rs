@@ -1,11 +1,14 @@
 //! `cargo xtask ci` is exactly what CI runs; each step can be run alone. `cargo xtask proof` takes arguments besides, and is not yet a step
 //! of CI: its whole length has not been measured on a quiet machine. `cargo xtask interop` needs a program of others, so CI only sees it say so.
 
+mod conformance;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use conformance::Modules;
 
 /// One step of CI: its name, and the command that it is.
 struct Step {
@@ -65,7 +68,7 @@ const STEPS: &[Step] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -73,8 +76,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &[String]) -> anyhow::Result<()> {
+/// Nothing was run, for a reason that is no failure and was told.
+const NOT_RUN: u8 = 2;
+
+fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     match arguments {
+        [task] if task == "conformance" => {
+            return Ok(if conformance()? { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUN) });
+        }
+        [task, rest @ ..] if task == "capture" => return capture(rest),
         [task] if task == "ci" => ci(),
         [task, rest @ ..] if task == "proof" => {
             with_programs("proof", rest)?.then_some(()).context("the proof does not hold")
@@ -89,13 +99,14 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         },
         [] | [_, ..] => bail!("one task at a time\n{}", usage()),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn usage() -> String {
     let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
     format!(
         "hint: cargo xtask ci, or one of its steps: {}, proof [--long] [--seed N] [--only ID,ID], interop [--long] [--only ID,ID], \
-         compare [--only ID,ID] [--pairings ss,xs,sx,xx]",
+         compare [--only ID,ID] [--pairings ss,xs,sx,xx], conformance, capture [INTO]",
         names.join(", ")
     )
 }
@@ -105,6 +116,9 @@ fn ci() -> anyhow::Result<()> {
     for step in STEPS {
         took.push((step.name, perform(step)?));
     }
+    let began = Instant::now();
+    conformance()?;
+    took.push(("conformance", began.elapsed()));
     eprintln!("all steps passed:");
     for (name, time) in took {
         eprintln!("  {name:<20}{:>6} s", time.as_secs());
@@ -131,6 +145,36 @@ fn with_programs(name: &'static str, arguments: &[String]) -> anyhow::Result<boo
     eprintln!("== {name}: {} run {}", program.display(), arguments.join(" "));
     let status = Command::new(&program).arg("run").args(arguments).status();
     Ok(status.with_context(|| format!("start `{}`", program.display()))?.success())
+}
+
+/// Runs OpenZiti's libraries against our programs; `false` where they cannot be had.
+fn conformance() -> anyhow::Result<bool> {
+    let folder = match conformance::modules()? {
+        Modules::Here(folder) => folder,
+        Modules::Refused(line) => {
+            eprintln!("== conformance: not run, because OpenZiti's Go modules are refused here: {line}");
+            return Ok(false);
+        }
+    };
+    perform(&Step { name: "conformance", program: "cargo", arguments: BUILD_RELEASE, environment: &[] })?;
+    conformance::test(&folder)?;
+    Ok(true)
+}
+
+/// Captures the conversations of `fixtures/frames` anew, where nothing of this machine can get into them: in namespaces with another name and
+/// no interface but the loopback.
+fn capture(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    perform(&Step { name: "capture", program: "cargo", arguments: BUILD_RELEASE, environment: &[] })?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let status = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--uts", "sh", "-c"])
+        .arg("ip link set lo up && hostname edge.example && exec \"$0\" capture \"$@\"")
+        .arg(std::path::absolute(target.join("release/golden"))?)
+        .args(arguments)
+        .status()
+        .context("start `unshare`")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn perform(step: &Step) -> anyhow::Result<Duration> {
