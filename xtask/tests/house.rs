@@ -115,6 +115,7 @@ fn arrows_between_our_crates_point_inward() {
         ("rig", SHIPPED),
         ("diskfault", &[SHIPPED, &["crash", "evidence", "rig"]].concat()),
         ("netfault", &[SHIPPED, &["evidence", "rig"]].concat()),
+        ("golden", &[SHIPPED, &["netfault", "rig"]].concat()),
         ("hostile", &[SHIPPED, &["evidence"]].concat()),
         ("proof", &["crash", "diskfault", "evidence", "hostile", "model", "netfault", "sim"]),
         // The same for programs of others.

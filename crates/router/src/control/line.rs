@@ -41,11 +41,8 @@ impl Session {
         self.channel.close_reason().is_none()
     }
 
-    /// Can further underlays join? Controllers before 2.0 answer that the channel is grouped, and refuse every one that would join; what
-    /// they can do is in the mask (`openziti/ziti:common/capabilities/consts.go`).
     fn is_grouped(&self) -> bool {
-        let can = self.answer.capabilities.has(wire::capability::controller::GROUPED_CTRL_CHAN);
-        can && self.answer.is_grouped && GroupHello::further(&self.answer).is_some()
+        self.answer.takes_further_underlays()
     }
 }
 
