@@ -192,6 +192,11 @@ fn judged(out: &mut String) {
     );
     put!(
         out,
+        "- Each trial is run once. Where a fault leaves two things racing, another run may end otherwise: with the stock router on the stock \
+         controller, `ctl-stop-20303` was seen to recover in one run and to be locked out in another."
+    );
+    put!(
+        out,
         "- OpenZiti's keys are P-256 here (`--keyAlg EC`), which is what Exuvia makes; its default, RSA 4096, only takes longer.\n"
     );
 }
