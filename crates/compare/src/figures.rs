@@ -20,6 +20,9 @@ const SETTLES: Duration = Duration::from_secs(60);
 const RESTS: Duration = Duration::from_secs(60);
 const ROUNDS: usize = 5;
 const RENEWALS: usize = 3;
+/// Who has presented a new leaf does not know yet that it was admitted with it. Until then it begins no further renewal, and a start finishes the
+/// one that it finds.
+const ENDS: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two controllers, each with a router of each kind.
@@ -154,14 +157,14 @@ fn renewals(programs: &Programs, bench: &Bench) -> Result<Renewals> {
         };
         stock.push(bench.renewed(&bench.stock, || start(&bench.stock)).context("stock, `--extend`")?);
         exuvia.push(bench.renewed(&bench.exuvia, || start(&bench.exuvia)).context("Exuvia, `--extend`")?);
-        // It has presented the new leaf, but does not know yet that it was admitted with it; until then it renews no more.
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(ENDS);
         let by_command = bench.renewed(&bench.exuvia, || {
             let mut command = programs.exuvia.command(bench.exuvia.home(), ["router", "renew"]);
             command.arg(bench.exuvia.config()).arg("--no-wait");
             rig::Ran::of(&Direct, command)?.ok().map(drop)
         });
         commands.push(by_command.context("Exuvia, `renew`")?);
+        std::thread::sleep(ENDS);
         drop(process);
         std::thread::sleep(SPACING);
     }
