@@ -117,6 +117,19 @@ fn summary(out: &mut String, records: &[Record]) {
     if !mended.is_empty() {
         put!(out, "Of the stuck ones, a restart with `--extend` mends {}.\n", mended.join(", "));
     }
+    let ours: std::collections::BTreeSet<&str> = records
+        .iter()
+        .filter(|record| record.pairing.router == crate::pairing::Kind::Exuvia)
+        .filter(|record| matches!(record.verdict, Verdict::LockedOut | Verdict::Stuck))
+        .map(|record| record.fault.as_str())
+        .collect();
+    if ours.len() == 1 && ours.contains("expired") {
+        put!(
+            out,
+            "The one fault from which an Exuvia router does not recover is `expired`: it was off until its leaf had ended. No promise covers that."
+        );
+        put!(out, "");
+    }
     put!(
         out,
         "*Locked out*: no leaf on the router's disk is admitted any more, or none is left; a person has to act. *Stuck*: a leaf is \
@@ -143,7 +156,7 @@ fn numbers(out: &mut String, figures: &Figures) {
     }
     put!(
         out,
-        "\nMeasured alone, in one run (`cargo xtask compare --only figures`): {}. Ratios travel, numbers do not.\n",
+        "\nMeasured in one run (`cargo xtask compare --only figures`): {}. Ratios travel, numbers do not.\n",
         figures.machine
     );
 }
