@@ -7,6 +7,7 @@ use diskfault::trace::Errno;
 use netfault::proxy::{Action, Message};
 
 use crate::fault::{Act, Fault, Group, Position, Traced, When};
+use crate::pairing;
 use crate::place::Kind;
 
 /// A message is held while the disk is made to fail.
@@ -87,8 +88,13 @@ fn refusing() -> Vec<Fault> {
 fn broken() -> Vec<Fault> {
     let how = "our tracer answers this change of a file and all later ones so, for 30 s";
     let from = |id, what, position, errno| fault(id, what, how).when(When::Change(position, Traced::Fail(errno)));
+    let mut first = from("enospc-first", "ENOSPC from the first change on", Position::First, Errno::ENOSPC);
+    first.left_out = |pairing| {
+        let why = "its first change is an `ftruncate` to nothing, which no full disk refuses";
+        (pairing.router == pairing::Kind::Stock).then_some(why)
+    };
     vec![
-        from("enospc-first", "ENOSPC from the first change on", Position::First, Errno::ENOSPC),
+        first,
         from("enospc-50", "ENOSPC from the change in the middle on", Position::Percent(50), Errno::ENOSPC),
         from("enospc-last", "ENOSPC at the last change", Position::Last, Errno::ENOSPC),
         from("eio-first", "EIO from the first change on", Position::First, Errno::EIO),
