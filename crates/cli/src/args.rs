@@ -3,6 +3,7 @@
 mod controller;
 mod extend;
 mod fleet;
+mod rescue;
 mod router;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use fleet::{
     Audit, Confirmed, Create, Events, Fleet, FleetCommand, List, Login, Pipeline, ReEnroll, Readmit, Rekey, Several,
     Show, TokenOutput,
 };
+pub use rescue::Rescue;
 pub use router::{Doctor, Enroll, Renew, RouterCommand, Run, Status};
 
 const AFTER: &str = "\
@@ -89,6 +91,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Renew the identity files of any router of OpenZiti or ours, once, safely, and end.
     Extend(Extend),
+    /// Bring back a router that no controller admits any more; prints the plan first.
+    Rescue(Rescue),
     /// Watch a controller and routers renew on this machine, under load and, if asked for, under faults.
     #[command(after_help = QUICKSTART)]
     Quickstart(QuickstartArgs),

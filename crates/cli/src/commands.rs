@@ -4,6 +4,7 @@ pub mod controller;
 pub mod daemon;
 pub mod extend;
 pub mod fleet;
+pub mod rescue;
 pub mod router;
 pub mod sim;
 pub mod tools;

@@ -28,7 +28,7 @@ macro_rules! exits {
 exits! {
     /// Everything that was asked for was done. A daemon that ended because of SIGTERM or SIGINT, too
     Done = 0;
-    /// It was tried and failed, or what was looked at is not well: `doctor` found something to mend, `quickstart` or `sim` saw a promise broken
+    /// It was tried and failed, or what was looked at is not well: `doctor` found something to mend, `rescue` found a router to bring back and was not told to, `quickstart` or `sim` saw a promise broken
     Failed = 1;
     /// The command line is wrong
     Usage = 2;

@@ -70,7 +70,7 @@ fn default_level(command: &Command) -> LevelFilter {
 
 fn run(printer: Printer, began: Instant, Cli { log, command }: &Cli) -> Result<(), Failure> {
     use commands::daemon::{Threads, wait};
-    use commands::{controller, extend, fleet, router, tools};
+    use commands::{controller, extend, fleet, rescue, router, tools};
     let (here, cores) = (Threads::This, Threads::Processors);
     match command {
         Command::Router(RouterCommand::Run(args)) => wait(router::THREADS, router::run(printer, log.log_format, args)),
@@ -93,6 +93,7 @@ fn run(printer: Printer, began: Instant, Cli { log, command }: &Cli) -> Result<(
         }
         Command::Fleet(args) => wait(here, fleet::run(printer, args)),
         Command::Extend(args) => wait(router::THREADS, extend::extend(printer, args)),
+        Command::Rescue(args) => wait(router::THREADS, rescue::rescue(printer, args)),
         Command::Quickstart(args) => wait(cores, tools::quickstart(args, began)),
         Command::Sim(args) => commands::sim::run(printer, args),
         Command::Version(args) => tools::version(printer, args),

@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod policy;
 pub mod recovery;
 pub mod renewal;
+pub mod rescue;
 mod step;
 
 pub use facts::{ControllerId, Digest, Fingerprint, GenerationNumber, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};

@@ -414,6 +414,16 @@ impl Custody {
         self.whole.get(&number)
     }
 
+    /// Does a generation, or an attempt, hold exactly this key file?
+    pub(crate) fn holds_key(&self, text: &[u8]) -> bool {
+        let stored = self.whole.values().map(|whole| &whole.files.keys);
+        stored
+            .chain(self.prepared.iter().map(|keys| &keys.stored))
+            .flat_map(|keys| [Some(&keys.key), keys.server_key.as_ref()])
+            .flatten()
+            .any(|key| key.as_bytes() == text)
+    }
+
     /// Which generations are in memory, whole.
     pub(crate) fn at_hand(&self) -> BTreeSet<GenerationNumber> {
         self.whole.keys().copied().collect()

@@ -56,6 +56,12 @@ pub struct Finding {
     pub text: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Which defects of OpenZiti it is about: `docs/proof/upstream-defects.md`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// When it will happen, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<i64>,
 }
 
 impl fmt::Display for Finding {
@@ -79,7 +85,7 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn ok(&mut self, topic: &str, text: impl Into<String>) {
-        self.0.push(Finding { topic: topic.to_owned(), level: Level::Ok, text: text.into(), hint: None });
+        self.add(topic, Level::Ok, text, "");
     }
 
     fn warn(&mut self, topic: &str, text: impl Into<String>, hint: &str) {
@@ -92,7 +98,7 @@ impl Findings {
 
     fn add(&mut self, topic: &str, level: Level, text: impl Into<String>, hint: &str) {
         let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());
-        self.0.push(Finding { topic: topic.to_owned(), level, text: text.into(), hint });
+        self.0.push(Finding { topic: topic.to_owned(), level, text: text.into(), hint, ids: Vec::new(), at_ms: None });
     }
 }
 

@@ -177,7 +177,7 @@ pub async fn extend(mut config: RouterConfig, wish: &Wish, stopped: StopSignal) 
     outcome
 }
 
-fn relay(mut outer: StopSignal, stop: Stop) -> tokio::task::JoinHandle<()> {
+pub(crate) fn relay(mut outer: StopSignal, stop: Stop) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         outer.stopped().await;
         stop.stop();
@@ -342,7 +342,7 @@ fn irreplaceable(config: &RouterConfig) -> Option<String> {
 }
 
 /// Who admits it, by name.
-fn admitting(status: &StatusView, generation: u64) -> String {
+pub(crate) fn admitting(status: &StatusView, generation: u64) -> String {
     let admits = |controller: &&ControllerView| controller.admitted_generation == Some(generation);
     status.controllers.iter().find(admits).map_or_else(String::new, |controller| controller.name.clone())
 }
@@ -351,7 +351,7 @@ fn is_due(status: &StatusView) -> bool {
     status.renew_at_ms <= status.at_ms
 }
 
-async fn ask(sender: &mpsc::Sender<Incoming>, command: Command) -> Result<Answer, ExtendError> {
+pub(crate) async fn ask(sender: &mpsc::Sender<Incoming>, command: Command) -> Result<Answer, ExtendError> {
     let (reply, answer) = oneshot::channel();
     sender.send(Incoming::Admin(Ask { command, reply })).await.map_err(|_| ExtendError::Stopped)?;
     timeout(ANSWER, answer).await.ok().and_then(Result::ok).ok_or(ExtendError::Stopped)

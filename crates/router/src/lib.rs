@@ -11,6 +11,8 @@
 //! | [`control`] | one line per controller |
 //! | [`enroll`] | the first identity |
 //! | [`extend`] | one renewal of the configured files, for routers of OpenZiti |
+//! | [`forecast`] | what OpenZiti's own renewal would do |
+//! | [`rescue`] | what a locked-out router's disk still holds, and its way back |
 //! | [`paths`] | the configured paths: copies, and what others put there |
 //! | [`web`], [`metrics`], [`admin`], [`status`], [`events`], [`doctor`] | what operators see |
 
@@ -23,8 +25,10 @@ pub mod driver;
 pub mod enroll;
 pub mod events;
 pub mod extend;
+pub mod forecast;
 pub mod metrics;
 pub mod paths;
+pub mod rescue;
 pub mod run;
 pub mod status;
 pub mod web;

@@ -83,14 +83,25 @@ pub struct Status {
 }
 
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("openziti").args(["ziti_version", "ziti"]))]
 #[command(after_help = "Ends with 1 if there is something to mend.
+
+With `--ziti-version` or `--ziti` it is about a router of OpenZiti: what its own next renewal would do with these files, when, and by which defect (docs/proof/upstream-defects.md).
 
 Examples:
   exuvia doctor router.yml
-  exuvia doctor router.yml --json")]
+  exuvia doctor router.yml --json
+  exuvia doctor /var/lib/ziti-router/config.yml --ziti /usr/bin/ziti
+  exuvia doctor config.yml --ziti-version 1.6.18 --json | jq '.[].ids'")]
 pub struct Doctor {
     #[command(flatten)]
     pub config: Config,
+    /// The router is OpenZiti's, of this version.
+    #[arg(long, value_name = "VERSION")]
+    pub ziti_version: Option<router::forecast::ZitiVersion>,
+    /// The router is run with this program of OpenZiti, which is asked for its version.
+    #[arg(long, value_name = "PATH")]
+    pub ziti: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -11,9 +11,13 @@ mod reports;
 mod session;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::Uri;
+
+pub(super) use self::client::encoded;
+pub(super) use self::reports::printable;
+pub(super) use self::session::Session;
 
 use crate::args::{Fleet, FleetCommand};
 use crate::exit::{Exit, Failure};
@@ -21,7 +25,7 @@ use crate::output::Printer;
 
 /// Runs one command.
 pub async fn run(printer: Printer, fleet: &Fleet) -> Result<(), Failure> {
-    let file = session_file(fleet)?;
+    let file = session_file(fleet.session.as_deref())?;
     match &fleet.command {
         FleetCommand::Login(args) => login::login(printer, &file, args).await,
         FleetCommand::Logout => login::logout(printer, &file).await,
@@ -41,10 +45,10 @@ pub async fn run(printer: Printer, fleet: &Fleet) -> Result<(), Failure> {
 }
 
 /// Where the session is kept.
-fn session_file(fleet: &Fleet) -> Result<PathBuf, Failure> {
+pub(super) fn session_file(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = || folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
-    fleet.session.clone().or_else(|| Some(state()?.join("exuvia/session.json"))).ok_or_else(|| {
+    named.map(Path::to_owned).or_else(|| Some(state()?.join("exuvia/session.json"))).ok_or_else(|| {
         Failure::because(Exit::Usage, "there is no place for the session: neither `XDG_STATE_HOME` nor `HOME` is set")
             .hint("name a file with `--session FILE`")
     })

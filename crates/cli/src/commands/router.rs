@@ -8,6 +8,7 @@ use router::admin::{AdminError, Answer, Client};
 use router::config::RouterConfig;
 use router::doctor::{self, Finding, Level};
 use router::events::EventKind;
+use router::forecast::ZitiVersion;
 use router::run;
 use router::status::StatusView;
 use sd_notify::NotifyState;
@@ -114,8 +115,43 @@ pub async fn status(printer: Printer, args: &Status) -> Result<(), Failure> {
 
 /// `exuvia doctor`.
 pub async fn doctor(printer: Printer, args: &Doctor) -> Result<(), Failure> {
+    if let Some(version) = ziti_version(args)? {
+        return forecast(printer, args, version);
+    }
     let config = load(printer, &args.config.path)?;
     show_findings(printer, args.json, &doctor::examine(&config).await)
+}
+
+/// The version of OpenZiti that the person named, or that the program tells.
+fn ziti_version(args: &Doctor) -> Result<Option<ZitiVersion>, Failure> {
+    let Some(program) = &args.ziti else { return Ok(args.ziti_version) };
+    let shown = program.display();
+    let hint = "name OpenZiti's program, or its version with `--ziti-version`";
+    let told = std::process::Command::new(program).arg("version").stdin(std::process::Stdio::null()).output();
+    let told = told.map_err(|error| {
+        Failure::new(Exit::Input, anyhow::Error::new(error).context(format!("cannot run `{shown} version`"))).hint(hint)
+    })?;
+    let text = String::from_utf8_lossy(&told.stdout);
+    let version = text.lines().find_map(|line| line.trim().parse().ok());
+    version.map(Some).ok_or_else(|| {
+        Failure::because(Exit::Input, format!("`{shown} version` does not tell a version of OpenZiti")).hint(hint)
+    })
+}
+
+/// What OpenZiti's own renewal would do. A configuration that only OpenZiti would take is looked at all the same.
+fn forecast(printer: Printer, args: &Doctor, version: ZitiVersion) -> Result<(), Failure> {
+    let path = &args.config.path;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Failure::from(run::RunError::ReadConfig { path: path.display().to_string(), source }))?;
+    let config = match run::load_config(path) {
+        Ok((config, _)) => Some(config),
+        Err(error) => {
+            printer.report(&error.to_string());
+            None
+        }
+    };
+    let facts = router::forecast::look(&text, config.as_ref(), version);
+    show_findings(printer, args.json, &router::forecast::foresee(&facts))
 }
 
 fn show_findings(printer: Printer, is_json: bool, findings: &[Finding]) -> Result<(), Failure> {

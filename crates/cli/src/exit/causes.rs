@@ -11,6 +11,7 @@ use net::http::HttpError;
 use router::admin::AdminError;
 use router::enroll::{EnrollError, EnrollFailure};
 use router::extend::ExtendError;
+use router::rescue::RescueError;
 use router::run::RunError;
 use store::StoreError;
 use store::register::RegisterError;
@@ -94,6 +95,20 @@ impl From<ExtendError> for Failure {
             ExtendError::Rehearsal(_) | ExtendError::NotCopied { .. } | ExtendError::Blocked { .. } => Exit::Storage,
             ExtendError::NotProven { .. } => Exit::Unreachable,
             ExtendError::Stopped => Exit::Failed,
+        };
+        let hint = error.hint().to_owned();
+        Self::new(exit, error).hint(hint)
+    }
+}
+
+impl From<RescueError> for Failure {
+    fn from(error: RescueError) -> Self {
+        let exit = match error {
+            RescueError::Run(error) => return error.into(),
+            RescueError::NotInFiles { .. } | RescueError::Unusable(_) => Exit::Input,
+            RescueError::Commit(_) | RescueError::SetAside { .. } | RescueError::NotCopied { .. } => Exit::Storage,
+            RescueError::NotProven { .. } => Exit::Unreachable,
+            RescueError::Stopped => Exit::Failed,
         };
         let hint = error.hint().to_owned();
         Self::new(exit, error).hint(hint)

@@ -220,7 +220,7 @@ fn told(error: &ErrorView) -> String {
 }
 
 /// Percent-encoded for a query.
-fn encoded(value: &str) -> String {
+pub(in crate::commands) fn encoded(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {

@@ -247,7 +247,7 @@ fn dash() -> String {
 }
 
 /// Text that a peer chose, without anything that a terminal would obey.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::commands) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

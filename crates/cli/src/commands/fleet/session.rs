@@ -16,16 +16,16 @@ const BYTES_MAX: u64 = 4 << 20;
 
 /// What a login leaves behind.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Session {
+pub(in crate::commands) struct Session {
     version: u32,
     /// `https://HOST:PORT`.
-    pub(super) controller: String,
+    pub(in crate::commands) controller: String,
     /// Whose session it is.
     pub(super) username: String,
     /// The CA certificates that were confirmed, PEM.
-    pub(super) ca_pem: String,
+    pub(in crate::commands) ca_pem: String,
     /// What later requests carry.
-    pub(super) token: Secret,
+    pub(in crate::commands) token: Secret,
 }
 
 impl Session {
@@ -34,7 +34,7 @@ impl Session {
     }
 
     /// Takes up the session that a login left.
-    pub(super) fn load(path: &Path) -> Result<Self, Failure> {
+    pub(in crate::commands) fn load(path: &Path) -> Result<Self, Failure> {
         let log_in = "log in with `exuvia fleet login URL`";
         let found = match fs::metadata(path) {
             Ok(found) => found,
