@@ -28,6 +28,8 @@ use crate::status::{AttemptOutcome, ControllerView, StatusView};
 
 /// How often the configured files are compared while something is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Longest pause after a failure: somebody waits for this command, and a controller that refuses a second channel does so for a minute.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// What an answer of the loop may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -143,7 +145,7 @@ pub async fn extend(mut config: RouterConfig, wish: &Wish, stopped: StopSignal) 
     if let Some((key, why)) = config.identity.obstacle() {
         return Err(ExtendError::NotInFiles { key: key.to_owned(), why: why.to_string() });
     }
-    config.web.clear();
+    hurry(&mut config);
     config.renewal.projection = Projection::On;
     config.renewal.rekey = if wish.is_new_key { Rekey::Always } else { Rekey::Never };
     let config = config;
@@ -175,6 +177,13 @@ pub async fn extend(mut config: RouterConfig, wish: &Wish, stopped: StopSignal) 
     // The end of the loop closes the channels and gives the lock back.
     let _ = serving.await;
     outcome
+}
+
+/// Makes the loop one that somebody waits for: nothing listens, and no pause is long.
+pub(crate) fn hurry(config: &mut RouterConfig) {
+    config.web.clear();
+    config.renewal.backoff_max = config.renewal.backoff_max.min(BACKOFF_MAX);
+    config.renewal.backoff_min = config.renewal.backoff_min.min(BACKOFF_MAX);
 }
 
 pub(crate) fn relay(mut outer: StopSignal, stop: Stop) -> tokio::task::JoinHandle<()> {

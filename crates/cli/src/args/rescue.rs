@@ -42,7 +42,7 @@ pub struct Rescue {
     #[arg(long, value_name = "FILE", requires = "url")]
     pub ca: Option<PathBuf>,
     /// File that holds the session of `exuvia fleet login`.
-    #[arg(long, value_name = "FILE", env = environment::SESSION, hide_env_values = true, conflicts_with = "url")]
+    #[arg(long, value_name = "FILE", env = environment::SESSION, hide_env_values = true)]
     pub session: Option<PathBuf>,
     /// Name or id of the router; needed where the disk does not say it any more.
     #[arg(long, value_name = "ROUTER")]

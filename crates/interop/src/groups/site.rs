@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use netfault::proxy::{ControllerKeys, Path as Way, Proxy, StateFolder};
+use netfault::proxy::{ControllerKeys, KeyFile, Path as Way, Proxy, StateFolder};
 use pki::Chain;
 use rig::{Direct, Log, Router, Running, Started, Starter, ZitiNetwork, ZitiNode, ZitiRouter, ZitiSettings};
 use tokio::runtime::Runtime;
@@ -155,6 +155,18 @@ impl Site {
         }
         let router = Router::of_file(&self.bench.exuvia, files.config(), files.folder(), files.name(), id, jwt)?;
         let new_way = || Way::of_messages(id, StateFolder(router.state()));
+        let ways = self.gates.iter().map(|gate| gate.proxy.add(new_way())).collect();
+        Ok(Visitor { router, files, ways })
+    }
+
+    /// A Go router's files, enrolled by the Go router, and ways that know its key.
+    pub(crate) fn stock(&self, name: &str) -> Result<Visitor> {
+        let jwt = self.network.cli().create_edge_router(name)?;
+        let files = ZitiRouter::edge(&self.bench.ziti, &self.bench.scratch.join(name), name, self.network.ctrl_port())?;
+        files.enroll(&jwt)?.ok()?;
+        let id = files.id()?;
+        let router = Router::of_file(&self.bench.exuvia, files.config(), files.folder(), name, &id, &jwt)?;
+        let new_way = || Way::of_messages(&*id, KeyFile(files.key()));
         let ways = self.gates.iter().map(|gate| gate.proxy.add(new_way())).collect();
         Ok(Visitor { router, files, ways })
     }

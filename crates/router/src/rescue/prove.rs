@@ -15,7 +15,7 @@ use crate::admin::{Answer, Command};
 use crate::config::{Rekey, RouterConfig};
 use crate::doctor::read_served;
 use crate::driver::Incoming;
-use crate::extend::{admitting, ask, relay};
+use crate::extend::{admitting, ask, hurry, relay};
 use crate::paths::ConfiguredPaths;
 use crate::place;
 use crate::run;
@@ -50,7 +50,7 @@ pub struct Proven {
 /// [`RescueError`]; everything that was durable before still is.
 pub async fn prove(mut config: RouterConfig, proof: Proof, stopped: StopSignal) -> Result<Proven, RescueError> {
     let until = Instant::now() + proof.within;
-    config.web.clear();
+    hurry(&mut config);
     if place::is_projected(&config) {
         // Whoever reads the files may start at any moment: every mixture of old and new ones must load.
         config.renewal.rekey = Rekey::Never;
