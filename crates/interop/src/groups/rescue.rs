@@ -129,12 +129,19 @@ impl Stock {
         until("its absence", rig::PATIENCE, || Ok((self.listed()?["isOnline"] != true).then_some(())))
     }
 
+    /// A command about these files that takes no longer than anything else here.
     pub(super) fn exuvia(&self, word: &str, args: &[&str]) -> Result<Ran> {
+        self.exuvia_within(rig::PATIENCE, word, args)
+    }
+
+    /// The same, with this patience.
+    pub(super) fn exuvia_within(&self, patience: Duration, word: &str, args: &[&str]) -> Result<Ran> {
         let config = self.visitor.files.config().to_string_lossy().into_owned();
         let all = [&[word, &config][..], args].concat();
         let exuvia = self.bench.exuvia.clone().with_env("EXUVIA_PASSWORD", PASSWORD);
         let command = exuvia.command(self.visitor.files.folder(), all);
-        Ran::of(&self.visitor, command)
+        let (status, stdout, log) = Process::start(&self.visitor, command)?.finish(patience)?;
+        Ok(Ran { code: status.code(), stdout, stderr: log.text() })
     }
 
     fn rescue(&self, args: &[&str]) -> Result<Ran> {

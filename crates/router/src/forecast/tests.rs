@@ -9,7 +9,7 @@ use super::{Access, Facts, Part, ZitiVersion, foresee};
 use crate::config::RouterKind;
 
 const DAY: i64 = 86_400;
-/// 2031-01-01T00:00:00Z
+/// 2031-01-02T00:00:00Z
 const NOW: i64 = 1_925_078_400;
 
 fn leaf(ends_in_days: i64) -> Leaf {
