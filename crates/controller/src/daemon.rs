@@ -223,6 +223,7 @@ impl Daemon {
             stop: stopped.clone(),
             body_bytes_max: usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX),
             bodies_bytes_max: usize::try_from(config.limits.bodies_bytes).unwrap_or(usize::MAX),
+            enrollment_failures: config.limits.enrollment_failures,
         }));
 
         let listen = &config.control.listen;
@@ -340,7 +341,7 @@ fn noted(part: &'static str, ended: Result<(), net::tls::TlsSetupError>, readine
 
 async fn bind(address: &HostPort) -> Result<(TcpListener, SocketAddr), DaemonError> {
     let failed = |source| DaemonError::Listen { address: address.clone(), source };
-    let socket = TcpListener::bind((address.host.as_str(), address.port)).await.map_err(failed)?;
+    let socket = net::listen::bind(&address.host, address.port).await.map_err(failed)?;
     let bound = socket.local_addr().map_err(failed)?;
     Ok((socket, bound))
 }

@@ -6,6 +6,7 @@
 
 mod call;
 mod enrollment;
+mod failures;
 mod native;
 mod observe;
 mod page;
@@ -26,7 +27,8 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use http::{StatusCode, Uri, header};
 use lifecycle::Uptime;
-use net::http::HttpService;
+use net::http::{HttpService, Remote};
+use net::source::Source;
 use net::stop::StopSignal;
 use store::register::Register;
 use tokio::sync::Semaphore;
@@ -39,6 +41,8 @@ use crate::fleet::{Events, Fleet};
 use crate::metrics::Metrics;
 
 use call::Call;
+pub use failures::FailureLimits;
+use failures::Failures;
 pub use observe::Readiness;
 use session::Sessions;
 use survey::Surveyor;
@@ -70,6 +74,8 @@ pub struct WebParts {
     pub body_bytes_max: usize,
     /// All bodies under way together, in bytes.
     pub bodies_bytes_max: usize,
+    /// Failed enrollments that are put up with.
+    pub enrollment_failures: FailureLimits,
 }
 
 /// Requests that are worked on at once; streams do not count.
@@ -81,6 +87,7 @@ struct Web(Arc<Inner>);
 struct Inner {
     parts: WebParts,
     sessions: Sessions,
+    failures: Failures,
     surveyor: Surveyor,
     started: Uptime,
     gate: Semaphore,
@@ -112,6 +119,7 @@ pub fn service(parts: WebParts) -> HttpService {
 pub fn app(parts: WebParts) -> axum::Router {
     let web = Web(Arc::new(Inner {
         sessions: Sessions::new(parts.session_idle),
+        failures: Failures::new(parts.enrollment_failures),
         surveyor: Surveyor::default(),
         started: parts.clock.now().uptime,
         gate: Semaphore::new(REQUESTS_MAX),
@@ -219,12 +227,28 @@ async fn answer(web: &Web, row: &'static Route, id: Option<String>, request: Req
         Access::Open | Access::RouterLeaf => None,
         Access::Session => Some(web.0.sessions.touch(now, request.headers())?),
     };
-    let call = Call::read(web, row, id, session.clone(), request).await?;
-    let mut response = run(call).await?;
+    let source =
+        pays_for_failures(row).and_then(|()| request.extensions().get::<Remote>().map(|remote| Source::of(remote.0)));
+    if let Some(source) = source {
+        web.0.failures.check(now.uptime, source)?;
+    }
+    let served = async { run(Call::read(web, row, id, session.clone(), request).await?).await }.await;
+    if let (Some(source), Err(error)) = (source, &served)
+        && error.code.status() < 500
+        && error.code != Code::ServerTooManyRequests
+    {
+        web.0.failures.note(now.uptime, source);
+    }
+    let mut response = served?;
     if let Some(session) = session {
         reply::add_session(&mut response, &session, web.session_idle, now);
     }
     Ok(response)
+}
+
+/// What anybody may ask for that makes the controller look into its register and check signatures.
+fn pays_for_failures(row: &Route) -> Option<()> {
+    matches!(row.operation, Operation::Enroll | Operation::ExtendOverHttp).then_some(())
 }
 
 fn too_large(most: usize) -> ApiError {

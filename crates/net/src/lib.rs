@@ -16,5 +16,6 @@ pub mod dial;
 pub mod http;
 pub mod listen;
 pub mod peer;
+pub mod source;
 pub mod stop;
 pub mod tls;

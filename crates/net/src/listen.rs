@@ -10,12 +10,13 @@
 //! handshake was admitted as the same router (promise P8). Source of the exchange: `openziti/channel:multi_listener.go`.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::RouterId;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::time::timeout;
 use wire::hello::{AcceptedHello, Hello, RefusalClass};
 
@@ -23,6 +24,7 @@ use crate::channel::{Channel, ChannelSettings, CloseReason, Events, UnderlayId};
 use crate::credentials::CredentialsSlot;
 use crate::http::{HttpLimits, HttpService, serve_http};
 use crate::peer::PeerCertificates;
+use crate::source::Source;
 use crate::stop::StopSignal;
 use crate::tls::{self, ALPN_CONTROL, ALPN_HTTP1, ALPN_HTTP2, ClientCertificate, TlsSetupError};
 
@@ -39,6 +41,28 @@ use seats::Seats;
 
 /// Time for the last frames of channels when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Connections that the kernel keeps for us until they are accepted, as far as it allows. When that queue is full a first packet is lost, and whoever
+/// sent it waits a second before he repeats it: a flood must not do that to a router.
+const QUEUE: u32 = 4096;
+
+/// Listens where a configuration says, on the first address that its host name stands for and that can be had.
+///
+/// # Errors
+/// Why the last of them cannot be had.
+pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name stands for no address");
+    for address in lookup_host((host, port)).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let listening =
+            socket.set_reuseaddr(true).and_then(|()| socket.bind(address)).and_then(|()| socket.listen(QUEUE));
+        match listening {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
 
 /// Somebody asks for a control connection. His leaf's key is proven, nothing else.
 #[derive(Debug)]
@@ -123,7 +147,8 @@ pub trait Admission: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenLimits {
     /// Connections that may be in their handshake, hello or admission at once. Four times as many may be waited for that have not sent a
-    /// ClientHello yet; all others wait unaccepted. When there is no room, the longest idle one is closed for the next.
+    /// ClientHello yet. When there is no room, a connection of the address that holds most is closed for one of an address that holds less,
+    /// and among equals the longest idle one for the next; others wait unaccepted.
     pub handshakes_max: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,
@@ -251,7 +276,7 @@ async fn one<A: Admission>(listening: Arc<Listening<A>>, accepted: Accepted) {
         let is_http2 = session.alpn_protocol() == Some(ALPN_HTTP2);
         match service {
             Some(service) => {
-                let place = listening.http_room.take().await;
+                let place = listening.http_room.take(Source::of(remote)).await;
                 return Some((stream, is_http2, service, peer, place));
             }
             // The handshake fails without one.

@@ -132,6 +132,9 @@ impl EnrollError {
             Self::Refused { code, .. } if code == "ENROLLMENT_EXPIRED" => {
                 "create a new token on the controller (re-enroll)"
             }
+            Self::Refused { status: 429, .. } => {
+                "wait as long as it says and enroll again; the token is as good as before (too many enrollments failed, perhaps others behind the same address)"
+            }
             Self::Refused { .. } => "look into the controller's log",
             Self::Issued(_) => "check the names in `csr.sans` and the controller's signing CA",
             Self::Csr(_) | Self::Subject(_) => "correct the section `csr` of the configuration",

@@ -95,6 +95,8 @@ static LIMITS: &[Key] = &[
     Key::value("apiConnections"),
     Key::value("bodyBytes"),
     Key::value("bodiesBytes"),
+    Key::value("enrollmentFailures"),
+    Key::value("enrollmentFailuresInAll"),
 ];
 
 static ADMIN: &[Key] = &[Key::value("username")];

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ::config::{Address, Field, HostPort, Scheme, Section};
 
+use crate::web::FailureLimits;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Where routers connect.
@@ -51,6 +53,8 @@ pub struct Limits {
     pub body_bytes: u32,
     /// All bodies of REST requests under way together, in bytes.
     pub bodies_bytes: u32,
+    /// Failed enrollments.
+    pub enrollment_failures: FailureLimits,
 }
 
 impl Default for Limits {
@@ -62,6 +66,7 @@ impl Default for Limits {
             api_connections: 2048,
             body_bytes: 1 << 20,
             bodies_bytes: 64 << 20,
+            enrollment_failures: FailureLimits::USUAL,
         }
     }
 }
@@ -176,5 +181,9 @@ pub(super) fn limits(exuvia: Option<&Section<'_>>) -> Limits {
         api_connections: section.integer_or("apiConnections", usual.api_connections, 1..=1_000_000),
         body_bytes: section.integer_or("bodyBytes", usual.body_bytes, 65_536..=1 << 30),
         bodies_bytes: section.integer_or("bodiesBytes", usual.bodies_bytes, 65_536..=1 << 30),
+        enrollment_failures: FailureLimits {
+            each: section.integer_or("enrollmentFailures", usual.enrollment_failures.each, 1..=60_000),
+            all: section.integer_or("enrollmentFailuresInAll", usual.enrollment_failures.all, 1..=60_000),
+        },
     }
 }

@@ -288,3 +288,37 @@ async fn a_csr_of_another_key_type_is_served_too() {
     let chain = Chain::from_pem(data["cert"].as_str().unwrap().as_bytes()).unwrap();
     assert_eq!(chain.leaf().key_id(), p384.key_id());
 }
+
+#[tokio::test]
+async fn whoever_fails_too_often_is_refused_unread_and_others_are_not() {
+    let world = World::new().await;
+    let admin = world.login().await;
+    let (id, token) = admin.create("edge-routers", "r1").await;
+    let keys = Keys::new();
+    let made_up = |number: usize| format!("{number:08x}-0000-4000-8000-000000000000");
+    for number in 0..5 {
+        let answer = world.enroll_from([192, 0, 2, 1], &made_up(number), keys.body(&id)).await;
+        refused(&answer, "INVALID_ENROLLMENT_TOKEN");
+    }
+    // Not even the right token is looked at now; what is asked for without a token counts as well.
+    for token in [token.as_str(), "no-token"] {
+        let answer = world.enroll_from([192, 0, 2, 1], token, keys.body(&id)).await;
+        assert_eq!(answer.code(), (429, "RATE_LIMITED".to_owned()), "{}", answer.text);
+        assert!(answer.headers.contains_key(http::header::RETRY_AFTER));
+    }
+    assert_eq!(world.enroll_from([192, 0, 2, 2], &token, keys.body(&id)).await.status, StatusCode::OK);
+    // A minute gives as many again.
+    world.advance(Duration::from_secs(13));
+    assert_eq!(world.enroll_from([192, 0, 2, 1], &token, keys.body(&id)).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn enrollments_that_succeed_are_not_counted() {
+    let world = World::new().await;
+    let admin = world.login().await;
+    for number in 0..12 {
+        let (id, token) = admin.create("edge-routers", &format!("r{number}")).await;
+        let answer = world.enroll_from([192, 0, 2, 1], &token, Keys::new().body(&id)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{number}: {}", answer.text);
+    }
+}

@@ -14,7 +14,7 @@ use controller::enroll::{Enroller, TokenMint};
 use controller::fleet::{Closing, Connected, Events, Fleet};
 use controller::metrics::Metrics;
 use controller::signer::Signer;
-use controller::web::{Readiness, WebParts, app};
+use controller::web::{FailureLimits, Readiness, WebParts, app};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use lifecycle::issuance::{Campaign, Input, IssuancePolicy, Window};
@@ -201,6 +201,7 @@ impl World {
         let app = app(WebParts {
             body_bytes_max: api::MAX_BODY_BYTES,
             bodies_bytes_max: 4 << 20,
+            enrollment_failures: FailureLimits { each: 5, all: 100 },
             register: Arc::clone(&register),
             fleet: Arc::clone(&fleet) as Arc<dyn Fleet>,
             enroller: enroller.clone(),
@@ -277,6 +278,16 @@ impl World {
 
     pub(crate) async fn enroll(&self, method: &str, token: &str, body: Value) -> Answer {
         self.post(&format!("/edge/client/v1/enroll?method={method}&token={token}"), body).await
+    }
+
+    /// An edge router's enrollment from this address.
+    pub(crate) async fn enroll_from(&self, address: [u8; 4], token: &str, body: Value) -> Answer {
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("/edge/client/v1/enroll?method=erott&token={token}"))
+            .header("content-type", "application/json")
+            .extension(net::http::Remote((address, 4711).into()));
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
     /// The router connects with this leaf.

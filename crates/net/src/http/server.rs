@@ -19,6 +19,7 @@ use crate::credentials::CredentialsSlot;
 use crate::listen::accept::{Accepted, Entrance, in_time};
 use crate::listen::seats::{Leave, Seat, Seats};
 use crate::peer::PeerCertificates;
+use crate::source::Source;
 use crate::stop::StopSignal;
 use crate::tls::{self, ALPN_HTTP1, ALPN_HTTP2, ClientCertificate, TlsSetupError};
 
@@ -38,8 +39,9 @@ pub struct Remote(pub SocketAddr);
 /// What HTTP connections may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections open at once. When there is no room, one that has been open for ten seconds without a request answered is closed for
-    /// the next; if there is none, the next waits.
+    /// Connections open at once. When there is no room, one of the address that holds most is closed for one of an address that holds less;
+    /// among equals one that has been open for ten seconds without a request answered is closed for the next, and if there is none, the next
+    /// waits.
     pub connections_max: usize,
     /// TLS handshakes at once, where the listener is ours alone; as [`crate::listen::ListenLimits::handshakes_max`].
     pub handshakes_max: usize,
@@ -98,7 +100,7 @@ impl HttpListener {
             async move {
                 let Some(tls) = tls else {
                     let Accepted { stream, remote, seat } = accepted;
-                    let place = room.take().await;
+                    let place = room.take(Source::of(remote)).await;
                     drop(seat);
                     return serve_http(stream, false, service, remote, None, limits, place, stop).await;
                 };
@@ -107,7 +109,7 @@ impl HttpListener {
                 };
                 let entering = async {
                     let stream = in_time(remote, limits.handshake, start.into_stream(tls)).await?;
-                    Some((stream, room.take().await))
+                    Some((stream, room.take(Source::of(remote)).await))
                 };
                 let entered = told.or(entering).await.flatten();
                 drop(seat);
@@ -155,7 +157,7 @@ pub(crate) async fn serve_http(
             async move {
                 let answered = answering.await;
                 // It has said what it wants, and was served: it is no longer idle.
-                seat.keep();
+                seat.wait();
                 answered
             }
         }
@@ -175,7 +177,7 @@ pub(crate) async fn serve_http(
                 }
             };
             let Some(ended) = told.or(serving).await else {
-                return tracing::debug!(%remote, "an HTTP connection without an answered request gave its place to another");
+                return tracing::debug!(%remote, "an HTTP connection gave its place to another");
             };
             ended
         }};

@@ -4,8 +4,9 @@
 //!   accept ─▶ porch: waits for a ClientHello ─▶ hall: handshake (and hello) ─▶ inside
 //! ```
 //!
-//! Porch and hall have so many [`Seats`]. Nothing has been computed for whoever is on the porch, so it is large; whoever is in the hall
-//! has cost a signature.
+//! Porch and hall have so many [`Seats`], which go by the shares of those who call. Nothing has been computed for whoever is on the porch, so
+//! it is large; whoever is in the hall has cost a signature. Nobody is waited for at the door who has a crowd inside already: whoever stands
+//! behind him in the kernel's queue would wait too, and lose his first packet when that queue is full.
 
 use std::future::Future;
 use std::io;
@@ -20,6 +21,7 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::seats::{Leave, Seat, Seats, note_failed_handshake, note_too_slow};
 use crate::connect::tune;
+use crate::source::Source;
 use crate::stop::StopSignal;
 
 /// Pause after a failed accept: usually the process is out of file descriptors, and trying again at once only burns.
@@ -55,7 +57,8 @@ impl Entrance {
         }
     }
 
-    /// Runs `each` for every connection, no more of them before the hall than the porch holds; the others wait in the kernel's queue.
+    /// Runs `each` for every connection, no more of them before the hall than the porch holds. The others wait in the kernel's queue, or are
+    /// closed when their source has a crowd on the porch.
     /// Returns when told to stop and the last one has ended.
     pub(crate) async fn accept_all<F, Fut>(&self, listener: TcpListener, mut stop: StopSignal, each: F)
     where
@@ -74,14 +77,15 @@ impl Entrance {
             match accepted {
                 Ok((stream, remote)) => {
                     tune(&stream);
-                    let (seat, told) = tokio::select! {
-                        taken = self.porch.take() => taken,
+                    let taken = tokio::select! {
+                        taken = self.porch.take_at_the_door(Source::of(remote)) => taken,
                         () = stop.stopped() => break 'accepting,
                     };
+                    let Some((seat, told)) = taken else { continue };
                     let serving = each(Accepted { stream, remote, seat });
                     tasks.spawn(async move {
                         if told.or(serving).await.is_none() {
-                            tracing::debug!(%remote, "a connection that said nothing gave its place to another");
+                            tracing::debug!(%remote, "a connection gave its place to another");
                         }
                     });
                 }
@@ -104,8 +108,8 @@ impl Entrance {
         let Accepted { stream, remote, seat } = accepted;
         let start = in_time(remote, within, LazyConfigAcceptor::new(Acceptor::default(), stream)).await?;
         // From here on it waits for us.
-        seat.keep();
-        let (hall, told) = self.hall.take().await;
+        seat.wait();
+        let (hall, told) = self.hall.take(Source::of(remote)).await;
         Some((start, remote, hall, told))
     }
 }

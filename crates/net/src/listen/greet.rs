@@ -52,6 +52,8 @@ enum NoChannel {
     Attach(#[from] AttachError),
     #[error("no random numbers")]
     NoRandom,
+    #[error("its place was given to another")]
+    CrowdedOut,
 }
 
 /// From the end of the handshake to an open channel, or to nothing.
@@ -106,7 +108,9 @@ async fn welcome<A: Admission>(
         group.connection_id = group.connection_id.take().filter(|id| !id.is_empty());
     }
     // An admission that has begun is not broken off for the sake of another.
-    seat.keep();
+    if !seat.keep() {
+        return Err(NoChannel::CrowdedOut);
+    }
     let asked = RouterId::new(hello.id.clone());
     // Before admission, which may mark a leaf as used: a connection that cannot join anything is no use of its leaf.
     let joins = match &hello.group {
