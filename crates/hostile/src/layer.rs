@@ -1,7 +1,7 @@
 //! The layer `fuzz` of the proof.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evidence::{Control, Evidence, Lane, Layer, Plan, Skip};
 
@@ -11,10 +11,12 @@ use crate::mutate::{Dice, mutate};
 use crate::seeds::giants;
 use crate::{TARGETS, outside};
 
-/// Time for the mutations of one target.
-const EACH: Duration = Duration::from_secs(1);
-/// Time for finding a control out.
-const CONTROL: Duration = Duration::from_secs(1);
+/// Mutations of one target. A number and not a time: the same seed tries the same inputs on every machine, or on a slow one the first of them.
+const EACH: u32 = 60_000;
+/// Most processor time for the mutations of one target.
+const EACH_MOST: Duration = Duration::from_millis(1_500);
+/// Mutations until a control is found out.
+const CONTROL: u32 = 100_000;
 /// Longest input of a control, in bytes.
 const CONTROL_LONGEST: usize = 16 * 1024;
 /// Longest input that mutations make, in bytes: more only makes them slower.
@@ -46,10 +48,11 @@ fn probe() -> Vec<Skip> {
 
 fn run(plan: &Plan) -> Evidence {
     let mut evidence = Evidence { seed: Some(plan.seed), ..Evidence::default() };
-    let mut dice = Dice::new(plan.seed);
     let (mut replayed, mut longest, mut mutated, mut worst) = (0, 0, 0, String::new());
-    for target in TARGETS {
+    for (number, target) in (0_u64..).zip(TARGETS) {
         target.warm();
+        // Of its own, so that what one door is given does not depend on how far another one came.
+        let mut dice = Dice::new(plan.seed.wrapping_mul(1_000).wrapping_add(number));
         let inputs: Vec<Vec<u8>> = corpus(target.name).unwrap_or_default().into_iter().map(|(_, data)| data).collect();
         let mut tally = Tally::default();
         for input in &inputs {
@@ -62,7 +65,7 @@ fn run(plan: &Plan) -> Evidence {
         }
         let pool = if inputs.is_empty() { crate::seeds::seeds(target.name) } else { inputs };
         let from_corpus = tally.fed;
-        tally.mutations(target, &pool, &mut dice, EACH);
+        tally.mutations(target, &pool, &mut dice, EACH.saturating_mul(if plan.is_long { 20 } else { 1 }));
         mutated += tally.fed - from_corpus;
         let _ = write!(
             worst,
@@ -84,12 +87,14 @@ fn run(plan: &Plan) -> Evidence {
     evidence.notes.push(format!(
         "| door | what comes in | corpus | mutated | most memory, KiB | longest, ms |\n|---|---|---|---|---|---|{worst}"
     ));
+    let mut dice = Dice::new(plan.seed);
     for control in CONTROLS {
         evidence.controls.push(judge(control, &mut dice));
     }
     if plan.is_long {
-        outside::run(&mut evidence);
+        outside::run(&plan.scratch, &mut evidence);
     }
+    outside::tell(&mut evidence);
     evidence
 }
 
@@ -112,29 +117,35 @@ struct Tally {
 }
 
 impl Tally {
-    fn feed(&mut self, target: &Target, input: &[u8]) {
+    /// Answers the processor time that it took.
+    fn feed(&mut self, target: &Target, input: &[u8]) -> Duration {
         self.fed += 1;
         match target.feed(input) {
             Ok(spent) => {
                 self.most.memory_bytes = self.most.memory_bytes.max(spent.memory_bytes);
                 self.most.time = self.most.time.max(spent.time);
+                spent.time
             }
             Err(breach) => {
                 if self.breaches.len() < FAILURES_MAX {
                     self.breaches.push((input.to_vec(), breach));
                 }
+                Duration::ZERO
             }
         }
     }
 
-    /// Changes inputs for so long.
-    fn mutations(&mut self, target: &Target, pool: &[Vec<u8>], dice: &mut Dice, time: Duration) {
+    /// Changes inputs, so many times.
+    fn mutations(&mut self, target: &Target, pool: &[Vec<u8>], dice: &mut Dice, times: u32) {
         let longest = LONGEST.min(target.caps.input_bytes);
-        let until = Instant::now() + time;
-        while Instant::now() < until && self.breaches.len() < FAILURES_MAX {
+        let (most, mut spent) = (EACH_MOST * times.div_ceil(EACH), Duration::ZERO);
+        for _ in 0..times {
+            if spent > most || self.breaches.len() >= FAILURES_MAX {
+                break;
+            }
             let mut input = dice.pick(pool).cloned().unwrap_or_default();
             mutate(dice, &mut input, pool, target.words, longest);
-            self.feed(target, &input);
+            spent += self.feed(target, &input);
         }
     }
 }
