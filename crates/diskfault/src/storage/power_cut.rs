@@ -40,9 +40,8 @@ fn probe() -> Vec<Skip> {
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
-    /// For all cuts of renewals on one file system; what is not done by then is said.
-    renewals_within: Duration,
-    enrollments: usize,
+    /// For all cuts of one series on one file system; what is not done by then is said.
+    within: Duration,
     overlay: usize,
     cuts_per_control: usize,
 }
@@ -50,12 +49,36 @@ struct Effort {
 impl Effort {
     fn of(plan: &Plan) -> Self {
         if plan.is_long {
-            let renewals_within = Duration::from_secs(1_200);
-            Self { renewals_within, enrollments: usize::MAX, overlay: usize::MAX, cuts_per_control: usize::MAX }
+            Self { within: Duration::from_secs(1_200), overlay: usize::MAX, cuts_per_control: usize::MAX }
         } else {
-            let renewals_within = Duration::from_secs(40);
-            Self { renewals_within, enrollments: 12, overlay: 8, cuts_per_control: 4 }
+            Self { within: Duration::from_secs(60), overlay: 8, cuts_per_control: 4 }
         }
+    }
+}
+
+/// What one thread does, on a disk of its own: nearly all of the time goes to mounting and unmounting, which waits and computes little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Renewals,
+    /// One share of as many as there are.
+    Enrollments(usize),
+    Overlay,
+    Mutants,
+    Controls(usize),
+}
+
+/// Threads that share the enrollments, and those that share the controls, of one file system.
+const SHARES: usize = 3;
+
+impl Part {
+    fn all(kind: Kind) -> Vec<Self> {
+        let mut parts = vec![Self::Renewals, Self::Mutants];
+        parts.extend((0..SHARES).map(Self::Enrollments));
+        parts.extend((0..SHARES).map(Self::Controls));
+        if kind == Kind::Xfs {
+            parts.push(Self::Overlay);
+        }
+        parts
     }
 }
 
@@ -63,39 +86,49 @@ fn run(plan: &Plan, evidence: &mut Evidence) -> anyhow::Result<()> {
     if !probe().is_empty() {
         return Ok(());
     }
-    let site = Site::open(plan, "2g")?;
+    let site = Site::open(plan, "3g")?;
     let effort = Effort::of(plan);
+    let parts: Vec<(Kind, Part)> =
+        KINDS.into_iter().flat_map(|kind| Part::all(kind).into_iter().map(move |part| (kind, part))).collect();
     let looked = std::thread::scope(|scope| {
-        let look = |kind: Kind| {
+        let look = |(kind, part): (Kind, Part)| {
             let site = &site;
-            (kind, scope.spawn(move || look_at(site, kind, plan, effort)))
+            (kind, part, scope.spawn(move || look_at(site, kind, part, plan, effort)))
         };
-        KINDS.map(look).map(|(kind, thread)| (kind, thread.join()))
+        let threads: Vec<_> = parts.into_iter().map(look).collect();
+        threads.into_iter().map(|(kind, part, thread)| (kind, part, thread.join())).collect::<Vec<_>>()
     });
     let mut controls: std::collections::BTreeMap<String, (bool, Tally)> = Default::default();
-    for (kind, found) in looked {
-        let found = found.map_err(|_| anyhow::anyhow!("the thread for {} panicked", kind.name()))?;
-        let found = found.with_context(|| format!("on {}", kind.name()))?;
+    let mut ours: Vec<Series> = Vec::new();
+    for (kind, part, found) in looked {
+        let found = found.map_err(|_| anyhow::anyhow!("the thread for {part:?} on {} panicked", kind.name()))?;
+        let found = found.with_context(|| format!("{part:?} on {}", kind.name()))?;
         for series in found.ours {
-            let fault = format!("power cut, {}{}", series.disk, series.fault);
-            evidence.tried(
-                format!("power cuts on {} before a change that {} makes", series.disk, series.what),
-                series.tally.states,
-            );
-            if series.wanted as u64 > series.tally.states {
-                evidence.notes.push(format!(
-                    "On {}, {} of the {} changes that {} makes were cut before in this run.",
-                    series.disk, series.tally.states, series.wanted, series.what
-                ));
-            }
-            evidence.cell("exuvia", &fault, series.tally.bad, series.tally.states);
-            for failure in series.failures {
-                evidence.failed(format!("{fault}, {}: {failure}", series.what), replay("power-cut", plan));
+            match ours.iter_mut().find(|known| known.what == series.what && known.disk == series.disk) {
+                Some(known) => known.add(series),
+                None => ours.push(series),
             }
         }
         for (name, is_wrong, tally) in found.controls {
             evidence.cell(&name, format!("power cut, {}", kind.name()), tally.bad, tally.states);
             controls.entry(name).or_insert((is_wrong, Tally::default())).1.add(tally);
+        }
+    }
+    for series in ours {
+        let fault = format!("power cut, {}{}", series.disk, series.fault);
+        evidence.tried(
+            format!("power cuts on {} before a change that {} makes", series.disk, series.what),
+            series.tally.states,
+        );
+        if series.wanted as u64 > series.tally.states {
+            evidence.notes.push(format!(
+                "On {}, {} of the {} changes that {} makes were cut before in this run, chosen by the seed.",
+                series.disk, series.tally.states, series.wanted, series.what
+            ));
+        }
+        evidence.cell("exuvia", &fault, series.tally.bad, series.tally.states);
+        for failure in series.failures {
+            evidence.failed(format!("{fault}, {}: {failure}", series.what), replay("power-cut", plan));
         }
     }
     for (name, (is_wrong, tally)) in controls {
@@ -104,7 +137,7 @@ fn run(plan: &Plan, evidence: &mut Evidence) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was seen on one file system.
+/// What was seen on one disk.
 #[derive(Debug, Default)]
 struct Looked {
     ours: Vec<Series>,
@@ -132,25 +165,37 @@ impl Series {
         }
         self.tally.count(outcome, || format!("cut {when}"));
     }
+
+    /// Another share of the same.
+    fn add(&mut self, other: Self) {
+        self.wanted += other.wanted;
+        self.tally.add(other.tally);
+        self.failures.extend(other.failures);
+    }
 }
 
-fn look_at(site: &Site, kind: Kind, plan: &Plan, effort: Effort) -> anyhow::Result<Looked> {
+fn look_at(site: &Site, kind: Kind, part: Part, plan: &Plan, effort: Effort) -> anyhow::Result<Looked> {
     let mut looked = Looked::default();
     let mut dice = Dice::new(plan.seed, kind.name());
-    let mut disk = Disk::new(site, kind, false)?;
-    looked.ours.push(renewals(site, &mut disk, usize::MAX, effort.renewals_within, &mut dice)?);
-    looked.ours.push(enrollments(site, &mut disk, effort, &mut dice)?);
-    for (name, fault) in MUTANTS {
-        let tally = mutant(site, &mut disk, &fault)?;
-        looked.controls.push((name.to_owned(), true, tally));
-    }
-    for order in orders::all() {
-        let tally = control(plan, &mut disk, &order, effort, &mut dice)?;
-        looked.controls.push((order.about.name.to_owned(), order.is_wrong_without_power(), tally));
-    }
-    if kind == Kind::Xfs {
-        let mut disk = Disk::new(site, kind, true)?;
-        looked.ours.push(renewals(site, &mut disk, effort.overlay, effort.renewals_within, &mut dice)?);
+    let mut disk = Disk::new(site, kind, part == Part::Overlay)?;
+    match part {
+        Part::Renewals => looked.ours.push(renewals(site, &mut disk, usize::MAX, effort.within, &mut dice)?),
+        Part::Overlay => looked.ours.push(renewals(site, &mut disk, effort.overlay, effort.within, &mut dice)?),
+        Part::Enrollments(share) => {
+            looked.ours.push(enrollments(site, &mut disk, share, effort.within, &mut dice)?);
+        }
+        Part::Mutants => {
+            for (name, fault) in MUTANTS {
+                let tally = mutant(site, &mut disk, &fault)?;
+                looked.controls.push((name.to_owned(), true, tally));
+            }
+        }
+        Part::Controls(share) => {
+            for order in orders::all().skip(share).step_by(SHARES) {
+                let tally = control(plan, &mut disk, &order, effort, &mut dice)?;
+                looked.controls.push((order.about.name.to_owned(), order.is_wrong_without_power(), tally));
+            }
+        }
     }
     Ok(looked)
 }
@@ -309,8 +354,14 @@ fn renew(router: &Router, tracer: &Tracer, last_event: &str) -> anyhow::Result<R
     Ok(Renewed { generation, claims: said.iter().filter_map(Claim::of).collect() })
 }
 
-/// Cuts before the changes of an enrollment; the same token is used again.
-fn enrollments(site: &Site, disk: &mut Disk, effort: Effort, dice: &mut Dice) -> anyhow::Result<Series> {
+/// Cuts before one share of the changes of an enrollment; the same token is used again.
+fn enrollments(
+    site: &Site,
+    disk: &mut Disk,
+    share: usize,
+    within: Duration,
+    dice: &mut Dice,
+) -> anyhow::Result<Series> {
     let mut series = Series { what: "an enrollment", fault: ", enrolling", disk: disk.name(), ..Series::default() };
     let new = |disk: &Disk| {
         let name = site.name("e");
@@ -318,11 +369,14 @@ fn enrollments(site: &Site, disk: &mut Disk, effort: Effort, dice: &mut Dice) ->
     };
     let counting = tracer(disk.at(), Fault::Nothing);
     new(disk)?.enroll_by(&counting)?.ok()?;
-    series.wanted = counting.calls().len();
-    let mut numbers: Vec<usize> = (1..=series.wanted).collect();
+    let mut numbers: Vec<usize> = (1..=counting.calls().len()).skip(share).step_by(SHARES).collect();
+    series.wanted = numbers.len();
     dice.shuffle(&mut numbers);
-    numbers.truncate(effort.enrollments);
+    let began = Instant::now();
     for number in numbers {
+        if began.elapsed() > within && series.tally.states >= 4 {
+            break;
+        }
         let router = new(disk)?;
         std::fs::File::open(disk.at())?.sync_all()?;
         let wire = tracer(disk.at(), Fault::KillBefore(number));
