@@ -13,7 +13,7 @@ use lifecycle::renewal::{Barrier, Issued, Storage, StorageTrouble};
 use lifecycle::{Digest, GenerationNumber, RouterId};
 use net::credentials::{CredentialParts, Credentials, CredentialsError};
 use pki::{Chain, ChainError, KeyError, KeyKind, PrivateKey, TrustBundle};
-use store::disk::RealDisk;
+use store::disk::{Disk, RealDisk};
 use store::generation::{Damage, GenerationFiles, Keys, PrivatePem, Reservation, digest_of};
 use store::identity::{IdentityStore, LeafFacts, Loaded};
 use store::{Refusal, StoreError};
@@ -154,10 +154,10 @@ impl Making {
     }
 }
 
-/// The store, and all that belongs into it.
+/// The store, and all that belongs into it. The disk is a parameter for the sake of one test, which holds the crash explorer's scripts to this code.
 #[derive(Debug)]
-pub struct Custody {
-    store: IdentityStore<RealDisk>,
+pub struct Custody<D: Disk = RealDisk> {
+    store: IdentityStore<D>,
     making: Making,
     whole: BTreeMap<GenerationNumber, Whole>,
     prepared: Option<PreparedKeys>,
@@ -170,9 +170,9 @@ pub struct Custody {
     damage: Vec<String>,
 }
 
-impl Custody {
+impl<D: Disk> Custody<D> {
     /// Of an open store that was not read yet.
-    pub fn new(store: IdentityStore<RealDisk>, making: Making) -> Self {
+    pub fn new(store: IdentityStore<D>, making: Making) -> Self {
         Self {
             store,
             making,
@@ -191,12 +191,12 @@ impl Custody {
     }
 
     /// The store underneath.
-    pub fn store(&self) -> &IdentityStore<RealDisk> {
+    pub fn store(&self) -> &IdentityStore<D> {
         &self.store
     }
 
     /// The store underneath, for projection and import beside it.
-    pub fn store_mut(&mut self) -> &mut IdentityStore<RealDisk> {
+    pub fn store_mut(&mut self) -> &mut IdentityStore<D> {
         &mut self.store
     }
 

@@ -47,6 +47,8 @@ pub(crate) const INCOMING: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// How often it is found out anew what the storage is good for.
 const MODE_EVERY: Duration = Duration::from_secs(60);
+/// How often at most it is found out because somebody asks.
+const MODE_ASKED: Duration = Duration::from_secs(1);
 /// The machine is never asked again sooner than this without an event.
 const LEAST_WAKE: Duration = Duration::from_millis(2);
 /// Time for the last frames when the process ends.
@@ -144,6 +146,8 @@ pub struct Driver {
     enrolling: Option<enrolling::Enrolling>,
     /// How long the machine wants whoever asked last to wait.
     deferral: Option<Duration>,
+    /// When the storage was last looked at.
+    storage_seen_at: lifecycle::Uptime,
 }
 
 /// Which kind of barrier a step waits for: what its failure means differs.
@@ -182,6 +186,7 @@ impl Driver {
             is_late: false,
             enrolling: None,
             deferral: None,
+            storage_seen_at: clock::now().uptime,
         }
     }
 
@@ -501,8 +506,19 @@ impl Driver {
         }
     }
 
+    /// Whoever asks how things stand is told how they stand now, not a minute ago.
+    pub(crate) fn look_at_storage_for_somebody(&mut self) {
+        if self.enrolling.is_none()
+            && clock::now().uptime.since(self.storage_seen_at) >= MODE_ASKED
+            && let Some(input) = self.look_at_storage()
+        {
+            self.advance(input);
+        }
+    }
+
     /// Looks what the storage is good for by now.
     fn look_at_storage(&mut self) -> Option<Input> {
+        self.storage_seen_at = clock::now().uptime;
         let cert = self.parts.settings.identity_cert.clone()?;
         let custody = &mut self.parts.custody;
         let mode = block_in_place(|| custody.store_mut().detect_mode(&cert));

@@ -121,6 +121,22 @@ pub(crate) fn says(running: &Running, field: &str) -> anyhow::Result<String> {
     Ok(status.get(field).and_then(Value::as_str).unwrap_or_default().to_owned())
 }
 
+/// Its status calls the storage this, long before the minute after which it looks by itself.
+pub(crate) fn says_soon(running: &Running, storage: &str) -> anyhow::Result<()> {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let said = says(running, "storage")?;
+        if said == storage {
+            return Ok(());
+        }
+        ensure!(
+            std::time::Instant::now() < until,
+            "it is asked, and says that the storage is `{said}`, not `{storage}`"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
 /// No generation comes of an order to renew, the connection stays, and a restart would still be admitted. `reason` is in what is said.
 pub(crate) fn refuses(running: &Running, reason: &str) -> anyhow::Result<()> {
     let before = running.status()?;

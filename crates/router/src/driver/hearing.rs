@@ -264,6 +264,7 @@ impl Driver {
         let Ask { command, reply } = ask;
         match command {
             Command::Status => {
+                self.look_at_storage_for_somebody();
                 // The asker may have hung up.
                 let _ = reply.send(Answer::Status(Box::new(self.status())));
                 None

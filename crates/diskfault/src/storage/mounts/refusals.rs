@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use nix::mount::MsFlags;
 
-use super::{Row, Scene, bound, goes_on, is_dead, is_usable, refuses, says};
+use super::{Row, Scene, bound, goes_on, is_dead, is_usable, refuses, says, says_soon};
 use crate::storage::image::{Image, Kind};
 use crate::storage::outside::run as outside;
 use crate::storage::sandbox::{Mounted, remount_bind, tmpfs};
@@ -96,7 +96,9 @@ fn read_only_while_running(scene: &Scene<'_>) -> anyhow::Result<()> {
     let running = router.online()?;
     remount_bind(&at, MsFlags::MS_RDONLY)?;
     refuses(&running, "storage_read_only")?;
+    says_soon(&running, "read_only")?;
     remount_bind(&at, MsFlags::empty())?;
+    says_soon(&running, "writable")?;
     goes_on(&router, running)?;
     mounted.unmount()
 }
