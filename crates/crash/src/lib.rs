@@ -3,6 +3,8 @@
 
 mod explore;
 pub mod faults;
+#[cfg(test)]
+mod held_together;
 mod judge;
 mod layer;
 pub mod material;

@@ -76,24 +76,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
             actor.renew(4, &[1])
         },
     },
-    Script {
-        name: "import",
-        making: PLAIN,
-        generations: 2,
-        set_scene: |_, _| (),
-        act: |actor| {
-            let mut manifest = actor.manifest.clone();
-            let digest = actor.store.write_generation(number(3), &actor.making.files(3))?;
-            manifest.last_number = number(3);
-            manifest.candidates.push(candidate(3, digest, Origin::Imported));
-            actor.commit(manifest)?;
-            actor.show(|shown| {
-                shown.needed.insert(3);
-                shown.highest = 3;
-            });
-            actor.promote(3, &[1])
-        },
-    },
+    Script { name: "import", making: PLAIN, generations: 2, set_scene: |_, _| (), act: |actor| import(actor, 3, 1) },
     Script { name: "project", making: PLAIN, generations: 2, set_scene: lay_old_files, act: project },
     Script {
         name: "project in place",
@@ -205,6 +188,20 @@ fn lay_old_files(disk: &mut SimDisk, _: &mut Shown) {
         let mode = if slot == Slot::Key { 0o600 } else { 0o644 };
         disk.put_file(target(slot), slot.content(&PLAIN.files(1)), mode);
     }
+}
+
+/// Somebody else's identity becomes a candidate, and is admitted; then an old one may go.
+pub(crate) fn import(actor: &mut Actor, n: u64, dropped: u64) -> Result<(), StoreError> {
+    let mut manifest = actor.manifest.clone();
+    let digest = actor.store.write_generation(number(n), &actor.making.files(n))?;
+    manifest.last_number = number(n);
+    manifest.candidates.push(candidate(n, digest, Origin::Imported));
+    actor.commit(manifest)?;
+    actor.show(|shown| {
+        shown.needed.insert(n);
+        shown.highest = n;
+    });
+    actor.promote(n, &[dropped])
 }
 
 /// As a start does: leftovers first, then the default generation's files, then the record of it.
