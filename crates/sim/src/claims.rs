@@ -45,6 +45,8 @@ pub enum Claim {
     EveryRouterEndsSteadyOnItsNewestProvenGeneration,
     /// After the faults
     EveryRouterRenewsAgain,
+    /// After the faults, FORMAT.md section 5
+    TheConfiguredPathsEndAsTheServedGenerationOrAreLeftAlone,
 }
 
 impl fmt::Display for Broken {

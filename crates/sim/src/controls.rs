@@ -26,11 +26,13 @@ pub fn plan_for(mutant: Mutant, seed: u64) -> Plan {
         Mutant::AnswerBeforeDurable => vec![Fault::FailCommit, Fault::KillController],
         Mutant::AnyLeafAnyName => vec![Fault::Impostor],
         Mutant::NoBackoff => vec![Fault::Disable],
+        Mutant::ForeignFilesDisplace => vec![Fault::ForeignFiles],
     };
     let plan = small(seed, router_make, controller_make, faults);
     // Where every answer comes, nothing but its own patience slows a router down.
     let net = if mutant == Mutant::NoBackoff { Net::default() } else { plan.net };
-    Plan { net, ..plan }
+    let projected_per_mille = if mutant == Mutant::ForeignFilesDisplace { 1000 } else { 0 };
+    Plan { net, projected_per_mille, ..plan }
 }
 
 /// OpenZiti's router on OpenZiti's controller, as they are: known to lose identities.

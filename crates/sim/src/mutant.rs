@@ -23,5 +23,7 @@ named! {
         AnyLeafAnyName = "any-leaf-any-name",
         /// The router begins its next attempt, and dials, without any back-off.
         NoBackoff = "no-backoff",
+        /// An identity that somebody else laid at the configured paths takes the place of all that there was.
+        ForeignFilesDisplace = "foreign-files-displace",
     }
 }

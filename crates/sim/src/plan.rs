@@ -3,7 +3,7 @@
 //! Only faults that the promises of the design cover are ever injected: lost, doubled, late and reordered messages, partitions in one or
 //! both directions, processes killed, power cut, commits that fail, disks that are full, read-only or failing for a while, a manifest that
 //! rots, clocks of routers that jump, suspended machines, operators who revoke, enroll anew, disable and vouch, strangers with somebody
-//! else's leaf, a register restored from a backup. Not among them: media that lie about flush, disks that go back
+//! else's leaf, others who write to the configured paths, a register restored from a backup. Not among them: media that lie about flush, disks that go back
 //! in time, controllers whose clock is wrong by more than a few seconds. Faults can pile up until a stock database, restored again and again,
 //! remembers none of a router's unexpired leaves: that is outside the promise, and P1 is not claimed for a router while it lasts.
 
@@ -80,6 +80,8 @@ pub struct Plan {
     pub net: Net,
     /// Longest lag of a stock cluster's follower, in milliseconds.
     pub lag_ms: u64,
+    /// Routers of a thousand whose identity is copied to the paths that an OpenZiti router reads.
+    pub projected_per_mille: u32,
     /// Which faults exist at all.
     pub faults: Vec<Fault>,
     /// Mean time between two faults of one router, and between two of the controllers; zero for none.
@@ -105,6 +107,7 @@ impl Plan {
             time: 365 * DAY,
             net: Net::default(),
             lag_ms: 0,
+            projected_per_mille: 0,
             faults: Vec::new(),
             fault_every: Duration::ZERO,
             strikes: None,
@@ -135,6 +138,7 @@ impl Plan {
             | Fault::DiskError
             | Fault::RotManifest
             | Fault::RenewNow => ours.0,
+            Fault::ForeignFiles => ours.0 && self.projected_per_mille > 0,
             // What a stock database forgets a stock router cannot have twice.
             Fault::Restore => ours.0 || ours.1,
             Fault::FailCommit
@@ -154,7 +158,7 @@ impl fmt::Display for Plan {
         write!(
             f,
             "seed {}: {} {} router(s), {} {} controller(s){channels}, leaves of {}, for {}, loss {loss_per_mille}, doubled {double_per_mille}, \
-             slow {slow_per_mille} of 1000 up to {slow_ms} ms, lag {} ms, ",
+             slow {slow_per_mille} of 1000 up to {slow_ms} ms, lag {} ms, copied files {} of 1000, ",
             self.seed,
             self.routers,
             self.router_make,
@@ -163,6 +167,7 @@ impl fmt::Display for Plan {
             text::time(self.leaf_life),
             text::time(self.time),
             self.lag_ms,
+            self.projected_per_mille,
         )?;
         let names: Vec<&str> = self.faults.iter().map(|fault| fault.name()).collect();
         match &self.strikes {

@@ -36,6 +36,9 @@ pub struct Counts {
     pub own_losses: u64,
     pub rescues: u64,
     pub impostors: u64,
+    pub projections: u64,
+    pub imports: u64,
+    pub foreign_files: u64,
     pub busiest_hour: u32,
 }
 
@@ -62,7 +65,7 @@ impl Counts {
         self.busiest_hour = busiest_hour;
     }
 
-    fn all_mut(&mut self) -> [&mut u64; 25] {
+    fn all_mut(&mut self) -> [&mut u64; 28] {
         let Self {
             events,
             steps,
@@ -89,6 +92,9 @@ impl Counts {
             own_losses,
             rescues,
             impostors,
+            projections,
+            imports,
+            foreign_files,
             busiest_hour: _,
         } = self;
         [
@@ -117,6 +123,9 @@ impl Counts {
             own_losses,
             rescues,
             impostors,
+            projections,
+            imports,
+            foreign_files,
         ]
     }
 }
@@ -278,5 +287,15 @@ pub fn check_liveness(world: &mut World) {
         }
         let result = world.is_settled(router);
         world.claim(router, Claim::EveryRouterEndsSteadyOnItsNewestProvenGeneration, result);
+    }
+    for router in 0..world.plan().routers {
+        if world.is_beyond_help(router) || world.broken().is_some() {
+            continue;
+        }
+        let patience = world.plan().leaf_life / 10;
+        if !world.run_until(patience, |world| world.files_are_settled(router).is_ok()) {
+            let result = world.files_are_settled(router);
+            world.claim(router, Claim::TheConfiguredPathsEndAsTheServedGenerationOrAreLeftAlone, result);
+        }
     }
 }

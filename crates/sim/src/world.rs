@@ -99,6 +99,12 @@ pub(crate) enum Event {
         router: usize,
         errand: operator::Errand,
     },
+    /// The router looks at its configured paths.
+    Look {
+        router: usize,
+        life: u32,
+        turn: u64,
+    },
     /// A mutant's: throw a generation away unless its 20303 was answered with success.
     Forget {
         router: usize,
@@ -151,6 +157,8 @@ pub(crate) struct RouterHost {
     pub(crate) is_exempt: bool,
     /// Steps and messages in the current virtual hour.
     pub(crate) hour: (u64, u32),
+    /// What its enrollment laid down, which scripts and backups keep.
+    pub(crate) first_files: Option<store::generation::GenerationFiles>,
     /// A P1 loss that a pairing is known for was counted already.
     pub(crate) is_lost: bool,
 }
@@ -227,6 +235,8 @@ pub struct World {
     pub(crate) slow_promotion_ms: Option<u64>,
     /// Nodes of a stock cluster that hear of nothing.
     pub(crate) behind: BTreeSet<usize>,
+    /// Leaves that no controller ever knew: they carry nobody.
+    pub(crate) strays: BTreeSet<lifecycle::Fingerprint>,
     /// From when to when a restored stock database remembers nothing.
     pub(crate) gaps: Vec<(UnixTime, UnixTime)>,
 }
@@ -269,6 +279,7 @@ impl World {
             crash_leaves: BTreeMap::new(),
             slow_promotion_ms: None,
             behind: BTreeSet::new(),
+            strays: BTreeSet::new(),
             gaps: Vec::new(),
             plan,
         };
@@ -313,6 +324,7 @@ impl World {
             };
             if let Some(host) = self.routers.get_mut(router) {
                 host.body = body;
+                host.first_files = Some(paper::files(paper::keys(key), &client, &server));
                 host.survivors = vec![vec![client]];
             }
         }
@@ -518,6 +530,7 @@ impl World {
             Event::Over(trouble) => self.trouble_over(trouble),
             Event::BackUp => self.keep_backing_up(),
             Event::Operator { router, errand } => self.run_errand(router, errand),
+            Event::Look { router, life, turn } => self.look(router, life, turn),
             Event::Forget { router, life, number } => self.forget_unanswered(router, life, number),
         }
     }
@@ -581,6 +594,7 @@ impl RouterHost {
             survivors: Vec::new(),
             is_exempt: false,
             hour: (0, 0),
+            first_files: None,
             is_lost: false,
         }
     }

@@ -49,10 +49,17 @@ impl Plan {
         };
         let calm = Self::calm(seed, router_make, controller_make);
         let are_grouped = controller_make == Make::Exuvia || router_make == Make::Stock || dice.chance(600);
-        let mut faults: Vec<Fault> =
-            Fault::ALL.iter().copied().filter(|fault| dice.chance(450) && calm.allows(*fault)).collect();
+        let drawn = Fault::ALL.iter().copied().filter(|fault| *fault != Fault::ForeignFiles);
+        let mut faults: Vec<Fault> = drawn.filter(|fault| dice.chance(450) && calm.allows(*fault)).collect();
         if faults.is_empty() {
             faults.push(Fault::PowerCut);
+        }
+        // Dice of their own: without copies a seed makes the same world as before there were any.
+        let mut files = Dice::new(seed ^ 0xc0b1ed);
+        let is_ours = router_make == Make::Exuvia;
+        let projected_per_mille = if is_ours && files.chance(500) { pick0(files.between(100, 1000)) } else { 0 };
+        if projected_per_mille > 0 && files.chance(700) {
+            faults.push(Fault::ForeignFiles);
         }
         let mut some = |per_mille: u32, most: u64| if dice.chance(per_mille) { dice.between(1, most) } else { 0 };
         let net = Net {
@@ -63,7 +70,7 @@ impl Plan {
         };
         let lag_ms = some(500, 30_000);
         let controllers = usize::try_from(dice.between(1, 3)).unwrap_or(1);
-        Self { controllers, are_grouped, net, lag_ms, faults, ..calm }
+        Self { controllers, are_grouped, net, lag_ms, projected_per_mille, faults, ..calm }
     }
 
     /// How long a fault lasts at most: short of what would let every leaf expire.

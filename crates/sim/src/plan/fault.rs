@@ -68,6 +68,8 @@ named! {
         Readmit = "readmit",
         /// Somebody says hello with one router's leaf and another one's name.
         Impostor = "impostor",
+        /// Somebody else writes to the configured paths of a router whose identity is copied there: old files, torn ones, another identity.
+        ForeignFiles = "foreign-files",
     }
 }
 

@@ -65,6 +65,9 @@ impl Plan {
         line("slow-per-mille", self.net.slow_per_mille.to_string());
         line("slow-ms", self.net.slow_ms.to_string());
         line("lag-ms", self.lag_ms.to_string());
+        if self.projected_per_mille > 0 {
+            line("projected-per-mille", self.projected_per_mille.to_string());
+        }
         if let Some(mutant) = self.mutant {
             line("mutant", mutant.name().to_owned());
         }
@@ -135,6 +138,7 @@ impl Plan {
             "double-per-mille" => self.net.double_per_mille = number(key, value)?,
             "slow-per-mille" => self.net.slow_per_mille = number(key, value)?,
             "slow-ms" => self.net.slow_ms = number(key, value)?,
+            "projected-per-mille" => self.projected_per_mille = number(key, value)?,
             "lag-ms" => self.lag_ms = number(key, value)?,
             "fault-every" => self.fault_every = read_time(key, value)?,
             "fault" => self.faults.push(Fault::of_name(value).ok_or_else(|| format!("no fault is called `{value}`"))?),

@@ -132,6 +132,7 @@ impl World {
             Fault::Disable => self.disable_for(router, lasts_ms),
             Fault::Readmit => self.readmit(router),
             Fault::Impostor => self.impersonate(router, controller, luck.roll()),
+            Fault::ForeignFiles => self.write_foreign_files(router, luck),
         }
     }
 
@@ -224,6 +225,7 @@ impl World {
             | Event::HandshakeTimeout { router, .. }
             | Event::RouterFindsChannelDead { router, .. }
             | Event::Forget { router, .. }
+            | Event::Look { router, .. }
             | Event::StartRouter { router } => router,
             _ => return Some(event),
         };

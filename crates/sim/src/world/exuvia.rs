@@ -1,6 +1,7 @@
 //! Our router: the real machine over the real store, and the smallest shell that can run them.
 
 mod effects;
+mod files;
 mod mistakes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,10 @@ pub(crate) struct Process {
     /// Starts and STAGEs in a row that the disk failed.
     mishaps: u32,
     paused_until_ms: u64,
+    /// Generations whole, where they are copied to the configured paths.
+    whole: BTreeMap<GenerationNumber, GenerationFiles>,
+    is_projected: bool,
+    files: files::Files,
 }
 
 /// Which kind of barrier a step waits for: what its failure means differs.
@@ -170,7 +175,7 @@ impl World {
                 return self.at(5_000, Event::StartRouter { router });
             }
         };
-        body.process = Some(Process {
+        let process = Process {
             store,
             machine: None,
             links: Links::default(),
@@ -184,9 +189,16 @@ impl World {
             confirmed: BTreeSet::new(),
             mishaps: 0,
             paused_until_ms: 0,
-        });
+            whole: BTreeMap::new(),
+            is_projected: false,
+            files: files::Files::default(),
+        };
+        let is_projected = self.is_projected(router);
         if let Some(host) = self.routers.get_mut(router) {
             host.life += 1;
+            if let Body::Exuvia(body) = &mut host.body {
+                body.process = Some(Process { is_projected, ..process });
+            }
         }
         self.note(|| format!("router {router} starts"));
         self.begin(router);
@@ -254,6 +266,9 @@ impl World {
         let process = self.process_mut(router)?;
         let whole = loaded.generations().iter();
         process.leaves.extend(whole.filter_map(|whole| Some((whole.number, paper::read(&whole.files.client)?))));
+        if process.is_projected {
+            process.whole.extend(loaded.generations().iter().map(|whole| (whole.number, whole.files.clone())));
+        }
         process.keys =
             loaded.prepared().and_then(|found| Some((found.number, found.keys.clone(), paper::key_of(&found.keys)?)));
         process.keys.as_ref().map(|(number, ..)| *number)
@@ -481,10 +496,18 @@ impl Process {
         self.keys.as_ref().filter(|(of, ..)| *of == number).map(|(.., key)| *key)
     }
 
+    /// A renewal of files that are copied keeps their key, so that every mixture of old and new copies loads.
+    fn kept_keys(&self, manifest: &Manifest) -> Option<(Keys, KeyId)> {
+        let served = manifest.default_candidate()?.number;
+        let keys = self.whole.get(&served).filter(|_| self.is_projected)?.keys.clone();
+        let key = paper::key_of(&keys)?;
+        Some((keys, key))
+    }
+
     fn commit(&mut self, barrier: Barrier, new_key: KeyId) -> Result<(), StoreError> {
         match barrier {
             Barrier::Prepare { number, manifest } => {
-                let keys = paper::keys(new_key);
+                let (keys, new_key) = self.kept_keys(&manifest).unwrap_or_else(|| (paper::keys(new_key), new_key));
                 self.store.prepare(number, &keys, Reservation::default())?;
                 if let Err(error) = self.store.commit(&manifest) {
                     let _ = self.store.discard(number);
@@ -494,13 +517,17 @@ impl Process {
                 self.arrived = None;
                 Ok(())
             }
-            Barrier::Stage { number, manifest } | Barrier::Import { number, manifest } => {
+            Barrier::Import { number, manifest } => self.take_in(number, &manifest),
+            Barrier::Stage { number, manifest } => {
                 let Some((_, files)) = self.arrived.take().filter(|(of, _)| *of == number) else {
                     return Err(store::Refusal::NotPrepared(number).into());
                 };
                 self.store.stage(number, &files)?;
                 self.store.commit(&manifest)?;
                 self.leaves.extend(paper::read(&files.client).map(|leaf| (number, leaf)));
+                if self.is_projected {
+                    self.whole.insert(number, files);
+                }
                 Ok(())
             }
             Barrier::Manifest(manifest) => self.store.commit(&manifest),

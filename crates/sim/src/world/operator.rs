@@ -164,28 +164,58 @@ impl World {
         }
     }
 
-    /// A person uses the newest token on the router's machine, whose process is down. A token that is over does nothing.
-    pub fn enroll_again(&mut self, router: usize) {
+    /// Another tool enrolls the router anew and keeps what it gets for itself: the files, or nothing when the register did not take it.
+    pub(crate) fn enrolled_by_another(&mut self, router: usize) -> Option<store::generation::GenerationFiles> {
         let key = paper::key(self.fresh(router));
         let (client, server) = self.sign(0, router, key);
+        if self.plan.controller_make == Make::Exuvia {
+            self.re_enroll(router);
+            self.commit_register();
+        } else {
+            self.set_exempt(router, true);
+        }
+        if !self.hand_out(router, key, client, server) {
+            // A person sees to it later.
+            self.at(AGAIN_MS, Event::Operator { router, errand: Errand::EnrollAnew });
+            return None;
+        }
+        Some(paper::files(paper::keys(key), &client, &server))
+    }
+
+    /// The controllers' part of an enrollment. A token that is over does nothing.
+    fn hand_out(
+        &mut self,
+        router: usize,
+        key: lifecycle::KeyId,
+        client: lifecycle::Leaf,
+        server: lifecycle::Leaf,
+    ) -> bool {
         match self.plan.controller_make {
             Make::Exuvia => {
-                let Some(token) = self.register.record(router).and_then(|record| record.token) else { return };
+                let Some(token) = self.register.record(router).and_then(|record| record.token) else { return false };
                 let asked = paper::asked(key);
                 let input = Input::StoreEnrolled { token: token.id, asked, client, server };
                 self.submit(0, router, Matter::Operator, input);
                 self.commit_register();
                 // A token that is over, or a commit that failed.
-                if self.register.record(router).is_none_or(|record| record.leaf(client.fingerprint).is_none()) {
-                    return;
-                }
+                self.register.record(router).is_some_and(|record| record.leaf(client.fingerprint).is_some())
             }
             Make::Stock => {
                 let until = self.cluster.append(Change::Promote { router, leaf: client });
                 for node in 0..self.controllers.len() {
                     self.apply_log(node, until);
                 }
+                true
             }
+        }
+    }
+
+    /// A person uses the newest token on the router's machine, whose process is down. A token that is over does nothing.
+    pub fn enroll_again(&mut self, router: usize) {
+        let key = paper::key(self.fresh(router));
+        let (client, server) = self.sign(0, router, key);
+        if !self.hand_out(router, key, client, server) {
+            return;
         }
         let now = self.router_now(router);
         let is_stored = match self.routers.get_mut(router).map(|host| &mut host.body) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use lifecycle::issuance::Record;
-use lifecycle::manifest::Manifest;
+use lifecycle::manifest::{Candidate, Manifest, Origin};
 use lifecycle::renewal::{Contact, PhaseName};
 use lifecycle::{GenerationNumber, Leaf};
 
@@ -50,19 +50,22 @@ impl World {
     }
 
     pub(crate) fn is_expired_everywhere(&self, leaf: &Leaf) -> bool {
-        (0..self.controllers.len()).all(|controller| leaf.is_expired(self.true_now(controller)))
+        self.strays.contains(&leaf.fingerprint)
+            || (0..self.controllers.len()).all(|controller| leaf.is_expired(self.true_now(controller)))
     }
 
-    /// A stock database admits one leaf. Once that one is expired nothing can be promoted over it, whoever holds what.
-    fn has_run_out_at_stock(&self, leaf: &Leaf) -> bool {
-        let router = crate::paper::owner(leaf).and_then(|number| self.router_with_number(number));
-        let is_the_admitted = |node: usize| {
-            let row = router.and_then(|router| self.cluster.row(node, router));
-            row.is_some_and(|row| row.admitted.fingerprint == leaf.fingerprint)
+    /// A stock database admits one leaf. Once that one is expired nothing can be promoted over it, whoever holds what: be it that the router holds it
+    /// still, or that a restored database brought it back after the router had rightly retired it.
+    fn has_run_out_at_stock(&self, leaves: &[Leaf]) -> bool {
+        let router = leaves.first().and_then(crate::paper::owner).and_then(|number| self.router_with_number(number));
+        let is_over = |node: usize| {
+            let admitted = router.and_then(|router| self.cluster.row(node, router)).map(|row| row.admitted);
+            admitted.is_some_and(|admitted| {
+                let is_held = leaves.iter().any(|leaf| leaf.fingerprint == admitted.fingerprint);
+                self.is_expired_everywhere(&admitted) && (is_held || !self.gaps.is_empty())
+            })
         };
-        self.plan.controller_make == Make::Stock
-            && self.is_expired_everywhere(leaf)
-            && (0..self.controllers.len()).all(is_the_admitted)
+        self.plan.controller_make == Make::Stock && (0..self.controllers.len()).all(is_over)
     }
 
     /// Is every leaf of these expired, or unknown to a stock database that was restored from before it was issued?
@@ -70,7 +73,7 @@ impl World {
         !leaves.is_empty()
             && (leaves.iter().all(|leaf| self.is_expired_everywhere(leaf))
                 || self.is_forgotten_whole(leaves)
-                || leaves.iter().any(|leaf| self.has_run_out_at_stock(leaf)))
+                || self.has_run_out_at_stock(leaves))
     }
 
     pub(crate) fn describe_admitted(&self, router: usize) -> String {
@@ -205,7 +208,10 @@ impl World {
     pub(crate) fn life_left(&self, router: usize) -> Duration {
         let wall = self.true_now(0);
         let survivors = self.survivors(router);
-        let best = |set: &Vec<Leaf>| set.iter().map(|leaf| leaf.not_after.since(wall)).max().unwrap_or_default();
+        let carries = |leaf: &&Leaf| !self.strays.contains(&leaf.fingerprint);
+        let best = |set: &Vec<Leaf>| {
+            set.iter().filter(carries).map(|leaf| leaf.not_after.since(wall)).max().unwrap_or_default()
+        };
         survivors.iter().map(best).min().unwrap_or_default()
     }
 
@@ -229,7 +235,9 @@ impl World {
         let (Some(manifest), Some(live)) = (self.manifest(router), self.live(router)) else {
             return Err("no process runs".to_owned());
         };
-        let newest = manifest.candidates.last().map(|newest| newest.number);
+        // What somebody else laid down and nobody ever admitted is a candidate, and no more than that.
+        let is_stray = |known: &Candidate| known.origin == Origin::Imported && known.first_admitted.is_none();
+        let newest = manifest.candidates.iter().rev().find(|known| !is_stray(known)).map(|newest| newest.number);
         if newest != Some(live) {
             return Err(format!("it serves {live}, and the newest is {newest:?}"));
         }

@@ -61,8 +61,8 @@ impl World {
                 }
             }
             Effect::Trim(number) => self.trim(router, number),
-            // Projection has its own tests in `store`; nothing here reads the configured paths.
-            Effect::Project(_) => {}
+            // Not written blindly: somebody may have put another identity there.
+            Effect::Project(_) => self.look_soon(router, 1),
             Effect::Erase(numbers) => {
                 let Some(process) = self.process_mut(router) else { return };
                 let _ = process.store.erase(&numbers);

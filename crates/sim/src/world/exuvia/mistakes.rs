@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    fn drop_candidates(&mut self, router: usize, is_dropped: impl Fn(GenerationNumber) -> bool) {
+    pub(super) fn drop_candidates(&mut self, router: usize, is_dropped: impl Fn(GenerationNumber) -> bool) {
         let (now, policy) = (self.router_now(router), self.policy);
         let controllers: Vec<_> = self.controllers.iter().map(|host| host.id.clone()).collect();
         let Some(process) = self.process_mut(router) else { return };
