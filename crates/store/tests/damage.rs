@@ -105,6 +105,26 @@ fn one_failed_read_beside_a_lost_manifest_costs_no_generation() {
     }
 }
 
+/// Which leaves were admitted stands in the manifest alone. Without it eight candidates are as good as never admitted, and none may make room for a
+/// renewal (found by the layer `errno`).
+#[test]
+fn a_manifest_that_cannot_be_read_once_is_read_again() {
+    let (disk, _) = enrolled();
+    let read = {
+        let mut disk = disk.clone();
+        disk.record();
+        let mut store = open(disk).unwrap();
+        store.load(facts).unwrap();
+        let journal = store.disk().recorded();
+        journal.iter().rposition(|(what, name)| *what == Operation::Read && name == "manifest").unwrap() as u64
+    };
+    let mut disk = disk.clone();
+    disk.fail(read, Fault::Refuse(Errno::IO));
+    let mut store = open(disk).unwrap();
+    let loaded = store.load(facts).unwrap();
+    assert!(matches!(loaded, Loaded::Intact(_)), "{loaded:?}");
+}
+
 #[test]
 fn a_missing_manifest_beside_generations_is_damage() {
     let (mut disk, _) = enrolled();

@@ -11,7 +11,8 @@ use crate::error::StoreError;
 use crate::format::{self, FileDamage, MANIFEST_MAX_BYTES};
 use crate::generation::{Damage, Generation, GenerationFiles, Keys};
 
-/// How often a generation is read before it counts as unreadable, where the manifest is lost.
+/// How often the manifest is read before it counts as unreadable, and a generation where the manifest is lost. What is lost with a manifest, which
+/// leaves were admitted, cannot be read from anything else: a disk that fails once must not cost it.
 const READ_TRIES: u32 = 3;
 
 /// What `pki` reads from a generation's certificates when the manifest that held it is lost.
@@ -153,7 +154,14 @@ impl<D: Disk> IdentityStore<D> {
             self.memory.knowledge = Knowledge::Absent;
             return Ok(Loaded::Absent);
         };
-        let read = match self.disk.read(&state, MANIFEST, MANIFEST_MAX_BYTES) {
+        let mut read = self.disk.read(&state, MANIFEST, MANIFEST_MAX_BYTES);
+        for _ in 1..READ_TRIES {
+            if !matches!(read, Err(errno) if errno != Errno::NOENT) {
+                break;
+            }
+            read = self.disk.read(&state, MANIFEST, MANIFEST_MAX_BYTES);
+        }
+        let read = match read {
             Ok(bytes) => format::decode_manifest(&bytes),
             Err(Errno::NOENT) => Err(FileDamage::Missing),
             Err(errno) => Err(FileDamage::Unreadable(errno)),
