@@ -80,6 +80,9 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
+/// Longer evidence is cut.
+const LINE_CHARS: usize = 1_500;
+
 const OPENING: &str = "\
 # Together with OpenZiti
 
@@ -136,7 +139,7 @@ fn plain(text: &str) -> String {
         Some(_) => word.rsplit('/').next().unwrap_or_default(),
         None => word,
     });
-    words.collect::<Vec<_>>().join(" ").chars().take(400).collect()
+    words.collect::<Vec<_>>().join(" ").chars().take(LINE_CHARS).collect()
 }
 
 fn parse(text: &str) -> Vec<Row> {

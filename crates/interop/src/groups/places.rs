@@ -28,8 +28,8 @@ pub(super) fn group() -> Group {
         .within(300, 600),
         Scenario::new(
             "killed-while-renewing",
-            "ours is killed at every message of a renewal, and the Go router starts; then ours again, then the Go router again: nobody needs \
-             an operator",
+            "ours is killed at every message of a renewal, and the Go router starts, and renews if it is admitted before 20303; then ours again, \
+             then the Go router again: nobody needs an operator",
             killed_while_renewing,
         )
         .within(420, 420),
@@ -161,7 +161,9 @@ fn killed_while_renewing(bench: &Bench) -> Result<Shown> {
         ensure!(way.strikes_within(Duration::from_secs(100)), "{name} never came:\n{}", ours.log().text());
         visitor.kill(ours);
         // The Go router on what lies at its paths; the proxy knows it by the key, which is ours.
-        let is_online = go_alone(&site, &visitor)?;
+        // In the first two it renews in its turn, while the attempt of ours is unfinished.
+        let extends = matches!(message, Message::Request | Message::Certs);
+        let is_online = go_alone(&site, &visitor, extends)?;
         alone += usize::from(is_online);
         told.push(format!("{name}: {}", if is_online { "online" } else { "refused, until ours had started" }));
         let ours = visitor.start()?;
@@ -170,7 +172,7 @@ fn killed_while_renewing(bench: &Bench) -> Result<Shown> {
             site.renew(&ours).with_context(|| format!("ours, after a kill at {name}, generation {generation}"))?;
         until_projected(&ours, renewed)?;
         ours.stop()?;
-        ensure!(go_alone(&site, &visitor)?, "the Go router is refused with what ours projected ({name})");
+        ensure!(go_alone(&site, &visitor, false)?, "the Go router is refused with what ours projected ({name})");
     }
     Ok(Shown::holds(format!(
         "{} kills: ours came back and renewed every time; the Go router alone {alone} times",
@@ -179,15 +181,19 @@ fn killed_while_renewing(bench: &Bench) -> Result<Shown> {
     .and(format!("The Go router started at once on the files that the killed one left: {}.", told.join("; "))))
 }
 
-/// Is the Go router admitted with what lies at the configured paths? It is ended again.
-fn go_alone(site: &Site, visitor: &Visitor) -> Result<bool> {
-    let go = visitor.files.start(&[])?;
+/// Is the Go router admitted with what lies at the configured paths? It renews if it is to, and is ended again.
+fn go_alone(site: &Site, visitor: &Visitor, extends: bool) -> Result<bool> {
+    let before = configured(visitor).context("no leaf at the configured path")?;
+    let go = visitor.files.start(if extends { &["--extend"] } else { &[] })?;
     let deadline = Instant::now() + Duration::from_secs(12);
     let cli = site.network.cli();
     let mut is_online = false;
     while !is_online && Instant::now() < deadline {
         is_online = cli.is_online(visitor.files.name())?;
         go.log().wait(go.log().mark(), Duration::from_millis(300), |_| Some(()));
+    }
+    if extends && is_online {
+        until_extended(site, visitor, &before)?;
     }
     end(go, false)?;
     cli.until_online(visitor.files.name(), false)?;

@@ -77,8 +77,11 @@ impl Site {
         let deadline = Instant::now() + Duration::from_secs(200);
         let mark = running.log().mark();
         while Instant::now() < deadline {
-            // One that is under way goes on.
-            let _ = running.order_renewal();
+            // One that is under way goes on; one that was just promoted must not be followed by another.
+            let status = running.status()?;
+            if status["phase"] == "Steady" && status["generation"] == served {
+                let _ = running.order_renewal();
+            }
             let promoted = running.log().wait(mark, Duration::from_secs(10), |line| {
                 (line.event() == "promoted").then(|| line.generation().unwrap_or_default()).filter(|new| *new > served)
             });

@@ -122,7 +122,7 @@ fn enroll_by_force(visitor: &Visitor, jwt: &Path) -> Result<String> {
     if ran.code == Some(0) {
         return Ok("`exuvia router enroll` took the new token as it is.".to_owned());
     }
-    let why = ran.stderr.lines().find(|line| line.starts_with("error")).unwrap_or_default().to_owned();
+    let why = ran.stderr.lines().find(|line| line.contains("error:")).or(ran.stderr.lines().last()).unwrap_or_default();
     visitor.router.command("enroll", &["--jwt", &jwt, "--force"])?.ok().context("enroll --force")?;
     Ok(format!("`exuvia router enroll` wanted `--force`: {why}"))
 }
