@@ -268,7 +268,7 @@ impl Driver {
                 clock::spell(since)
             ),
             hint: format!(
-                "on an OpenZiti controller, `ziti fabric update router {router} --fingerprint {newest}` admits the newest one again; on an \
+                "`exuvia rescue CONFIG --url https://HOST:PORT` finds out what is admitted and mends it; by hand, on an OpenZiti controller, `ziti fabric update router {router} --fingerprint {newest}` admits the newest one again; on an \
                  Exuvia controller, `exuvia fleet readmit {router}`; otherwise enroll it anew with `exuvia router enroll CONFIG --jwt FILE \
                  --force`"
             ),
