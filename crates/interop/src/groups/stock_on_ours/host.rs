@@ -220,9 +220,12 @@ pub(super) fn said(line: &rig::Line) -> &str {
     line.text_of("msg")
 }
 
-/// The last things that a process said.
+/// The last things that a process said; of a panic, its reason.
 pub(super) fn last_words(process: &Process) -> String {
     let lines = process.log().since(rig::Mark::default());
+    if let Some(panicked) = lines.iter().find(|line| line.text.starts_with("panic: ")) {
+        return panicked.text.clone();
+    }
     let words = |line: &rig::Line| match said(line) {
         "" => line.text.chars().take(300).collect::<String>(),
         told => match line.text_of("error") {
