@@ -128,8 +128,8 @@ views! { "camelCase":
         field: Option<String>,
         /// Why its value will not do.
         reason: Option<String>,
-        /// The value, unless it is a secret.
-        value: Option<Value>,
+        /// The value as text; empty where it is a secret or of no interest.
+        value: Option<String>,
     }
 
     /// Versions of the interface, in errors only.
@@ -184,8 +184,19 @@ impl ApiError {
 
     /// An error about one field.
     pub fn field(code: Code, field: &str, reason: impl Into<String>, value: Option<Value>) -> Self {
-        let cause =
-            CauseView { code: None, message: None, field: Some(field.to_owned()), reason: Some(reason.into()), value };
+        // A text in any case, as upstream: its fabric interface says so, and its clients print it whether it is there or not.
+        let value = match value {
+            Some(Value::String(text)) => text,
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        let cause = CauseView {
+            code: None,
+            message: None,
+            field: Some(field.to_owned()),
+            reason: Some(reason.into()),
+            value: Some(value),
+        };
         Self { code, cause: Some(Box::new(cause)), retry_after_s: None }
     }
 
@@ -230,7 +241,7 @@ mod tests {
                 "code": "INVALID_FIELD",
                 "message": "The field contains an invalid value",
                 "requestId": "id-1",
-                "cause": { "field": "cost", "reason": "must be at most 65535", "value": 70000 },
+                "cause": { "field": "cost", "reason": "must be at most 65535", "value": "70000" },
                 "causeMessage": "`cost`: must be at most 65535",
             },
             "meta": { "apiVersion": "0.0.1", "apiEnrollmentVersion": "0.0.1" },

@@ -1,15 +1,23 @@
 //! The part of OpenZiti's query language that lists of routers need.
 //!
-//! `name = "r1"`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `icontains`, `in [..]`, `not contains`, `not in`,
-//! `anyOf(roleAttributes) = "x"`, `true`, `false`, joined by `and`, `or`, `not` and parentheses, and then optionally
+//! `name = "r1"`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `icontains`, `in [..]`, `between 1 and 5`, each also after `not`;
+//! `datetime(2026-01-01T00:00:00Z)`, `null`, `tags.site`; `anyOf(roleAttributes) = "x"`, `allOf(..)`, `count(..)`,
+//! `isEmpty(..)`; a flag by itself; `true`, `false`; joined by `and`, `or`, `not` and parentheses, and then optionally
 //! `sort by name desc`, `skip 10`, `limit 20` or `limit none`. Everything else is refused with a sentence.
-//! Source: `openziti/storage:zitiql/ZitiQl.g4`.
+//!
+//! `and` and `or` bind alike, and to the right: `a and b or c` is `a and (b or c)`, and `not a and b` is `not (a and b)`.
+//! That is no mistake of ours: it is what a stock controller does with them, and a `delete … where` must not choose other
+//! routers here than there. Source: `openziti/ziti:controller/storage/zitiql/ZitiQl.g4`, tried against 2.1.
 
+mod condition;
+mod kinds;
 mod lex;
 mod parse;
 
 use std::cmp::Ordering;
 
+use condition::{Condition, rank};
+pub use kinds::{Field, FieldKind};
 pub use parse::MAX_FILTER_BYTES;
 
 /// A query that was understood.
@@ -42,27 +50,6 @@ pub struct Sort {
     pub is_descending: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Condition {
-    Always(bool),
-    Not(Box<Condition>),
-    All(Vec<Condition>),
-    Any(Vec<Condition>),
-    Compare { field: String, operator: Operator, values: Vec<FieldValue> },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operator {
-    Equal,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    Contains,
-    ContainsIgnoringCase,
-    In,
-}
-
 /// What a field of a row holds, or what a query compares it with.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FieldValue {
@@ -72,7 +59,9 @@ pub enum FieldValue {
     Number(f64),
     /// Yes or no.
     Flag(bool),
-    /// Several texts; a comparison holds if it holds for any of them.
+    /// An instant: milliseconds since 1970, UTC.
+    Time(i64),
+    /// Several texts.
     Texts(Vec<String>),
     /// Nothing.
     Null,
@@ -103,6 +92,27 @@ pub enum FilterError {
     /// A field that cannot be asked about.
     #[error("`{0}` is not a field that can be filtered or sorted by")]
     UnknownField(String),
+    /// A field that cannot be compared like this.
+    #[error("`{field}` {is}, which cannot be compared with {with}")]
+    Incomparable {
+        /// Which field.
+        field: String,
+        /// What it is.
+        is: &'static str,
+        /// What it is compared with.
+        with: &'static str,
+    },
+    /// A function of sets on a field that is none.
+    #[error("`{function}` needs a field that holds several values; `{field}` does not")]
+    NotSeveral {
+        /// Which function.
+        function: &'static str,
+        /// Which field.
+        field: String,
+    },
+    /// A field that has no order.
+    #[error("`{0}` holds several values and cannot be sorted by")]
+    NoOrder(String),
 }
 
 impl Query {
@@ -127,43 +137,32 @@ impl Query {
         parse::sort_only(text)
     }
 
-    /// Are all fields of the query among `known`?
+    /// Are all fields of the query among `known`, compared with what they can be compared with?
     ///
     /// # Errors
     /// The first one that is not.
-    pub fn check_fields(&self, known: &[&str]) -> Result<(), FilterError> {
-        let unknown = |field: &String| FilterError::UnknownField(field.clone());
-        let mut open = vec![&self.condition];
-        while let Some(condition) = open.pop() {
-            match condition {
-                Condition::Always(_) => {}
-                Condition::Not(inner) => open.push(inner),
-                Condition::All(inner) | Condition::Any(inner) => open.extend(inner),
-                Condition::Compare { field, .. } if known.contains(&field.as_str()) => {}
-                Condition::Compare { field, .. } => return Err(unknown(field)),
-            }
-        }
-        match self.sort.iter().find(|sort| !known.contains(&sort.field.as_str())) {
-            Some(sort) => Err(unknown(&sort.field)),
-            None => Ok(()),
-        }
+    pub fn check_fields(&self, known: &[Field]) -> Result<(), FilterError> {
+        self.condition.check(known)?;
+        kinds::check_sort(&self.sort, known)
     }
 
-    /// The text that `field` must equal for a row to match, if the query says so: a register can look it up.
-    pub fn required_text(&self, field: &str) -> Option<&str> {
-        fn of<'a>(condition: &'a Condition, wanted: &str) -> Option<&'a str> {
-            match condition {
-                Condition::Compare { field, operator: Operator::Equal, values } if field == wanted => {
-                    match values.as_slice() {
-                        [FieldValue::Text(text)] => Some(text),
-                        _ => None,
-                    }
-                }
-                Condition::All(inner) => inner.iter().find_map(|condition| of(condition, wanted)),
-                _ => None,
-            }
-        }
-        of(&self.condition, field)
+    /// Can rows be sorted like this?
+    ///
+    /// # Errors
+    /// The first key by which they cannot.
+    pub fn check_sort(sort: &[Sort], known: &[Field]) -> Result<(), FilterError> {
+        kinds::check_sort(sort, known)
+    }
+
+    /// Field and text pairs of which a row must match one, if the query says so about the fields of `indexed`: a register can
+    /// look them up instead of reading every row.
+    pub fn lookups(&self, indexed: &[&str]) -> Option<Vec<(&str, &str)>> {
+        self.condition.lookups(indexed)
+    }
+
+    /// Does the query, its order included, ask for this field at all?
+    pub fn mentions(&self, field: &str) -> bool {
+        self.condition.mentions(field) || self.sort.iter().any(|sort| sort.field == field)
     }
 
     /// Does every row match?
@@ -186,63 +185,6 @@ impl Query {
             }
         }
         Ordering::Equal
-    }
-}
-
-impl Condition {
-    fn holds(&self, read: &dyn Fn(&str) -> FieldValue) -> bool {
-        match self {
-            Self::Always(yes) => *yes,
-            Self::Not(inner) => !inner.holds(read),
-            Self::All(inner) => inner.iter().all(|condition| condition.holds(read)),
-            Self::Any(inner) => inner.iter().any(|condition| condition.holds(read)),
-            Self::Compare { field, operator, values } => match read(field) {
-                FieldValue::Texts(texts) => {
-                    texts.into_iter().any(|text| operator.holds(&FieldValue::Text(text), values))
-                }
-                held => operator.holds(&held, values),
-            },
-        }
-    }
-}
-
-impl Operator {
-    fn holds(self, held: &FieldValue, values: &[FieldValue]) -> bool {
-        let Some(first) = values.first() else { return false };
-        match self {
-            Self::Equal => held == first,
-            Self::In => values.contains(held),
-            Self::Less => same_kind(held, first) && rank(held, first).is_lt(),
-            Self::LessOrEqual => same_kind(held, first) && rank(held, first).is_le(),
-            Self::Greater => same_kind(held, first) && rank(held, first).is_gt(),
-            Self::GreaterOrEqual => same_kind(held, first) && rank(held, first).is_ge(),
-            Self::Contains | Self::ContainsIgnoringCase => match (held, first) {
-                (FieldValue::Text(held), FieldValue::Text(part)) if self == Self::Contains => held.contains(part),
-                (FieldValue::Text(held), FieldValue::Text(part)) => held.to_lowercase().contains(&part.to_lowercase()),
-                _ => false,
-            },
-        }
-    }
-}
-
-fn same_kind(left: &FieldValue, right: &FieldValue) -> bool {
-    std::mem::discriminant(left) == std::mem::discriminant(right)
-}
-
-fn rank(left: &FieldValue, right: &FieldValue) -> Ordering {
-    let kind = |value: &FieldValue| match value {
-        FieldValue::Null => 0,
-        FieldValue::Flag(_) => 1,
-        FieldValue::Number(_) => 2,
-        FieldValue::Text(_) => 3,
-        FieldValue::Texts(_) => 4,
-    };
-    match (left, right) {
-        (FieldValue::Text(left), FieldValue::Text(right)) => left.cmp(right),
-        (FieldValue::Texts(left), FieldValue::Texts(right)) => left.cmp(right),
-        (FieldValue::Number(left), FieldValue::Number(right)) => left.total_cmp(right),
-        (FieldValue::Flag(left), FieldValue::Flag(right)) => left.cmp(right),
-        (left, right) => kind(left).cmp(&kind(right)),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Start at [`ROUTES`]: one row per operation, which the controller must serve (its router matches on [`Operation`]) and
 //! from which [`openapi::document`] is made. The shapes in the rows are the views of [`ziti`] (what OpenZiti's clients
-//! know) and [`native`] (what OpenZiti has no words for), in the envelope of [`envelope`].
+//! know) and [`fabric`], and [`native`] (what OpenZiti has no words for), in the envelope of [`envelope`].
 //!
 //! The same structs serve both sides: the controller writes them, the fleet commands read them. Nothing here opens a
 //! socket or reads a clock.
@@ -13,6 +13,7 @@ mod schema;
 
 pub mod envelope;
 pub mod error;
+pub mod fabric;
 pub mod filter;
 pub mod native;
 pub mod openapi;
@@ -22,8 +23,8 @@ pub mod ziti;
 
 pub use error::{ApiError, Code};
 pub use routes::{
-    Access, Answer, CLIENT_BASE, MANAGEMENT_BASE, Method, NATIVE_BASE, Operation, Parameter, ROUTES, Route, SchemaOf,
-    find, route,
+    Access, Answer, CLIENT_BASE, FABRIC_BASE, MANAGEMENT_BASE, Method, NATIVE_BASE, Operation, Parameter, ROUTES,
+    Route, SchemaOf, find, route,
 };
 pub use schema::{Described, Schemas};
 pub use secret::Secret;

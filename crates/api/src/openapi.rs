@@ -110,8 +110,9 @@ fn responses(row: &Route, schemas: &mut Schemas) -> Value {
 
     let mut codes: BTreeMap<u16, BTreeSet<&str>> = BTreeMap::new();
     let of_access: &[Code] = if row.access == Access::Session { &[Code::Unauthorized] } else { &[] };
-    let of_body: &[Code] = if row.body.is_some() { &[Code::TooLarge, Code::InvalidContentType] } else { &[] };
-    let of_all: &[Code] = &[Code::Unhandled, Code::Unavailable];
+    let of_body: &[Code] = if row.body.is_some() { &[Code::InvalidContentType] } else { &[] };
+    let of_all: &[Code] =
+        &[Code::CouldNotValidate, Code::TooLarge, Code::ServerTooManyRequests, Code::Unhandled, Code::Unavailable];
     for code in row.errors.iter().chain(of_access).chain(of_body).chain(of_all) {
         codes.entry(code.status()).or_default().insert(code.as_str());
     }

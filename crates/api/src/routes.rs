@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::Code::{self, *};
 use crate::envelope::Empty;
+use crate::fabric::*;
 use crate::native::*;
 use crate::schema::{Described, Schemas};
 use crate::ziti::*;
@@ -12,6 +13,8 @@ use crate::ziti::*;
 pub const CLIENT_BASE: &str = "/edge/client/v1";
 /// Base path of OpenZiti's management interface.
 pub const MANAGEMENT_BASE: &str = "/edge/management/v1";
+/// Base path of OpenZiti's fabric interface.
+pub const FABRIC_BASE: &str = "/fabric/v1";
 /// Base path of Exuvia's own interface.
 pub const NATIVE_BASE: &str = "/api/v1";
 
@@ -136,11 +139,20 @@ const fn needed(name: &'static str, about: &'static str) -> Parameter {
 const PAGE: &[Parameter] = &[
     optional(
         "filter",
-        "`name=\"r1\"`, `name contains \"x\"`, `id in [\"a\", \"b\"]`, joined by `and`, `or`, `not`, parentheses; or `true`",
+        "`name=\"r1\"`, `name contains \"x\"`, `id in [\"a\", \"b\"]`, joined by `and`, `or`, `not`, parentheses; or `true`; then `sort by`, `skip`, `limit`, which come before the other parameters",
     ),
     optional("sort", "field, then `asc` or `desc`; several separated by commas"),
-    optional("limit", "most rows: 10 unless told, at most 500"),
+    optional("limit", "most rows: 10 unless told, at most 500; -1 means as many as the server is willing to send"),
     optional("offset", "rows to skip"),
+];
+
+const EDGE_ROUTER_PAGE: &[Parameter] = &[
+    PAGE[0],
+    PAGE[1],
+    PAGE[2],
+    PAGE[3],
+    optional("roleFilter", "`#attribute`, `@id` or `#all`; may be given several times"),
+    optional("roleSemantic", "`AllOf` (unless told) or `AnyOf` of the role filters"),
 ];
 
 const AUDIT_PAGE: &[Parameter] = &[
@@ -214,7 +226,7 @@ const WRITE_ERRORS: &[Code] = &[CouldNotValidate, InvalidField, NotFound];
 const PAGE_ERRORS: &[Code] = &[InvalidFilter, InvalidPagination, InvalidSort];
 
 routes! {
-    Version: Get "/version" also &["/", "/edge/client/v1", "/edge/client/v1/", "/edge/client/v1/version", "/edge/management/v1", "/edge/management/v1/", "/edge/management/v1/version"], Open,
+    Version: Get "/version" also &["/", "/edge/client/v1", "/edge/client/v1/", "/edge/client/v1/version", "/edge/management/v1", "/edge/management/v1/", "/edge/management/v1/version", "/fabric/v1", "/fabric/v1/"], Open,
         "Tell versions and where the interfaces are", => Answer::One(VersionView::schema);
     CaCertificates: Get "/.well-known/est/cacerts" also &["/edge/client/v1/.well-known/est/cacerts", "/edge/management/v1/.well-known/est/cacerts"], Open,
         "Hand out every CA certificate that a router must trust (EST, RFC 7030)",
@@ -239,7 +251,7 @@ routes! {
     CreateEdgeRouter: Post "/edge/management/v1/edge-routers", Session,
         "Make an edge router and its enrollment token", body EdgeRouterCreate, => Answer::Created, errors WRITE_ERRORS;
     ListEdgeRouters: Get "/edge/management/v1/edge-routers", Session,
-        "List edge routers", query PAGE, => Answer::Page(EdgeRouterView::schema), errors PAGE_ERRORS;
+        "List edge routers", query EDGE_ROUTER_PAGE, => Answer::Page(EdgeRouterView::schema), errors PAGE_ERRORS;
     GetEdgeRouter: Get "/edge/management/v1/edge-routers/{id}", Session,
         "Show one edge router", => Answer::One(EdgeRouterView::schema), errors &[NotFound];
     PatchEdgeRouter: Patch "/edge/management/v1/edge-routers/{id}", Session,
@@ -263,6 +275,22 @@ routes! {
         "Change a transit router; what is left out goes back to its default", body TransitRouterCreate, => Answer::One(Empty::schema), errors WRITE_ERRORS;
     DeleteTransitRouter: Delete "/edge/management/v1/transit-routers/{id}" also &["/edge/management/v1/routers/{id}"], Session,
         "Delete a transit router and close its channels", => Answer::One(Empty::schema), errors &[NotFound];
+
+    CreateFabricRouter: Post "/fabric/v1/routers", Session,
+        "Make a router that has a leaf already", body FabricRouterCreate, => Answer::Created, errors WRITE_ERRORS;
+    ListFabricRouters: Get "/fabric/v1/routers", Session,
+        "List routers of both kinds", query PAGE, => Answer::Page(FabricRouterView::schema), errors PAGE_ERRORS;
+    GetFabricRouter: Get "/fabric/v1/routers/{id}", Session,
+        "Show one router of either kind", => Answer::One(FabricRouterView::schema), errors &[NotFound];
+    PatchFabricRouter: Patch "/fabric/v1/routers/{id}", Session,
+        "Change some of a router, its admitted leaf included", body FabricRouterPatch, => Answer::One(Empty::schema), errors WRITE_ERRORS;
+    UpdateFabricRouter: Put "/fabric/v1/routers/{id}", Session,
+        "Change a router; what is left out goes back to its default", body FabricRouterUpdate, => Answer::One(Empty::schema), errors WRITE_ERRORS;
+    DeleteFabricRouter: Delete "/fabric/v1/routers/{id}", Session,
+        "Delete a router of either kind and close its channels", => Answer::One(Empty::schema), errors &[NotFound];
+
+    Summary: Get "/edge/management/v1/summary", Session,
+        "Count what there is, by kind", => Answer::One(<std::collections::BTreeMap<String, u64>>::schema);
 
     ListRouters: Get "/api/v1/routers", Session,
         "List routers of both kinds with the state of their identities", query PAGE, => Answer::Page(RouterView::schema), errors PAGE_ERRORS;

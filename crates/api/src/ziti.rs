@@ -13,6 +13,9 @@ pub use crate::schema::Nullable;
 /// Labels that a person put on something; the controller keeps them and reads nothing into them.
 pub type Tags = BTreeMap<String, Value>;
 
+/// Addresses where controllers may dial a router, each with its groups, if it has any.
+pub type Listeners = BTreeMap<String, Nullable<Vec<String>>>;
+
 views! { "camelCase":
     /// Who answers.
     VersionView {
@@ -154,6 +157,8 @@ views! { "camelCase":
         ctrl_chan_listeners: Option<BTreeMap<String, Vec<String>>>,
         /// Network interfaces that it reports.
         interfaces: Vec<Value>,
+        /// Ids of configurations that it is associated with: none.
+        configs: Vec<String>,
     }
 
     /// What a router runs.
@@ -188,8 +193,10 @@ views! { "camelCase":
         disabled: Option<bool>,
         /// Data for applications.
         app_data: Option<Tags>,
-        /// Addresses where controllers may dial it, with their groups.
-        ctrl_chan_listeners: Option<BTreeMap<String, Vec<String>>>,
+        /// Addresses where controllers may dial it, each with its groups or `null`.
+        ctrl_chan_listeners: Option<Listeners>,
+        /// Ids of configurations to associate with it. There are none here, so only an empty list is accepted.
+        configs: Option<Vec<String>>,
     }
 
     /// Changes to an edge router: what is left out stays.
@@ -210,8 +217,10 @@ views! { "camelCase":
         disabled: Option<bool>,
         /// Data for applications.
         app_data: Option<Tags>,
-        /// Addresses where controllers may dial it, with their groups.
-        ctrl_chan_listeners: Option<BTreeMap<String, Vec<String>>>,
+        /// Addresses where controllers may dial it, each with its groups or `null`.
+        ctrl_chan_listeners: Option<Listeners>,
+        /// Ids of configurations to associate with it. There are none here, so only an empty list is accepted.
+        configs: Option<Vec<String>>,
     }
 
     /// A transit router.
@@ -256,6 +265,8 @@ views! { "camelCase":
         ctrl_chan_listeners: Option<BTreeMap<String, Vec<String>>>,
         /// Network interfaces that it reports.
         interfaces: Vec<Value>,
+        /// Ids of configurations that it is associated with: none.
+        configs: Vec<String>,
     }
 
     /// A transit router to make.
@@ -270,8 +281,10 @@ views! { "camelCase":
         no_traversal: Option<bool>,
         /// Is it made switched off?
         disabled: Option<bool>,
-        /// Addresses where controllers may dial it, with their groups.
-        ctrl_chan_listeners: Option<BTreeMap<String, Vec<String>>>,
+        /// Addresses where controllers may dial it, each with its groups or `null`.
+        ctrl_chan_listeners: Option<Listeners>,
+        /// Ids of configurations to associate with it. There are none here, so only an empty list is accepted.
+        configs: Option<Vec<String>>,
     }
 
     /// Changes to a transit router: what is left out stays.
@@ -286,8 +299,10 @@ views! { "camelCase":
         no_traversal: Option<bool>,
         /// Is it switched off?
         disabled: Option<bool>,
-        /// Addresses where controllers may dial it, with their groups.
-        ctrl_chan_listeners: Option<BTreeMap<String, Vec<String>>>,
+        /// Addresses where controllers may dial it, each with its groups or `null`.
+        ctrl_chan_listeners: Option<Listeners>,
+        /// Ids of configurations to associate with it. There are none here, so only an empty list is accepted.
+        configs: Option<Vec<String>>,
     }
 
     /// What a router asks to have signed, as PEM.
@@ -319,6 +334,15 @@ mod tests {
         assert_eq!(patch.cost, Some(3));
         assert_eq!(patch.name, None);
         assert_eq!(serde_json::to_string(&patch).unwrap(), r#"{"cost":3}"#);
+    }
+
+    #[test]
+    fn a_listener_without_groups_comes_as_null() {
+        let text = r#"{"name": "r1", "ctrlChanListeners": {"tls:192.0.2.1:6262": null, "tls:192.0.2.2:6262": ["a"]}}"#;
+        let create: EdgeRouterCreate = serde_json::from_str(text).unwrap();
+        let listeners = create.ctrl_chan_listeners.unwrap();
+        assert_eq!(listeners["tls:192.0.2.1:6262"], Nullable(None));
+        assert_eq!(listeners["tls:192.0.2.2:6262"], Nullable(Some(vec!["a".to_owned()])));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! | arrives | input | leaves |
 //! |---|---|---|
-//! | hello, its handshake finished | `Use` | [`LetIn`], so that a Result with success may be written, or [`Refused`] |
+//! | hello, its handshake finished | `Use`, and `Claim` if an operator vouched for a leaf | [`LetIn`], so that a Result with success may be written, or [`Refused`] |
 //! | 20302 | `Request`, then `Store` (in [`Enroller::extend`]) | 20301 with what the register holds |
 //! | 20303 | `Confirm` | 20002 |
 //! | 1036 | none: link verification is no use of a leaf | Result |
@@ -15,11 +15,12 @@ use std::sync::Arc;
 use api::native::EventKind;
 use lifecycle::issuance::{
     AdmissionRefusal, Admitted, Answer, ConfirmRefusal, Epoch, Input, IssuedLeaf, LeafSeq, NamesDigest, RequestRefusal,
+    Voucher,
 };
-use lifecycle::{Leaf, RouterId, UnixTime};
+use lifecycle::{Leaf, Now, RouterId, UnixTime};
 use net::peer::PeerCertificates;
 use pki::{Certificate, Chain, Usage, ValidationError, validate_chain};
-use store::register::{Attachment, Chains, Register, RegisterError, Sha1, Submission};
+use store::register::{Answered, Attachment, Chains, Register, RegisterError, Sha1, Submission};
 use tokio::sync::Notify;
 use wire::Frame;
 use wire::control::VerifyRouter;
@@ -121,33 +122,49 @@ impl Driver {
         let router = RouterId::new(hello_id);
         let facts = leaf.facts();
         let attachment = if self.was_restored { chains_of(&leaf, peer) } else { Attachment::Nothing };
-        let submission =
-            Submission::new(router.clone(), now, self.enroller.signer().policy(), Input::Use { leaf: facts });
-        let answered = match self.register.submit(submission.with(attachment)).await {
-            Ok(answered) => answered,
-            Err(RegisterError::UnknownRouter(_)) => {
-                self.metrics.admission(metrics::Outcome::Refused, "no router has this id");
-                return Err(Refused::proven("no router has this id here", RefusalClass::NotPermitted));
-            }
-            Err(error) => {
-                self.metrics.admission(metrics::Outcome::Failed, "the register did not answer");
-                self.trouble.notify_one();
-                tracing::warn!(%router, %error, "a router could not be admitted");
-                return Err(Refused::proven("the controller cannot decide now; try again", RefusalClass::Busy));
-            }
-        };
+        let mut was_vouched_for = false;
+        let mut answered = self.present(&router, now, Input::Use { leaf: facts }, attachment).await?;
+        if matches!(answered.answer, Answer::RefuseAdmission(_)) && answered.record.voucher.is_some() {
+            let claim = Input::Claim { leaf: facts, voucher: Voucher(leaf.fingerprint_sha1().0) };
+            answered = self.present(&router, now, claim, chains_of(&leaf, peer)).await?;
+            was_vouched_for = answered.changed;
+        }
         match answered.answer {
             // A leaf out of its dates is only shown to the register so that the refusal is in the audit trail.
             Answer::Admit(admitted) if is_in_date => {
                 let leaf = answered.record.leaf_at(admitted.seq).copied();
                 if answered.changed {
-                    self.events.publish(now.wall, first_use(leaf.as_ref()), Some(&router), Some(admitted.seq), None);
+                    let kind = if was_vouched_for { EventKind::Readmitted } else { first_use(leaf.as_ref()) };
+                    self.events.publish(now.wall, kind, Some(&router), Some(admitted.seq), None);
                 }
                 self.metrics.admission(metrics::Outcome::Success, "admitted");
                 Ok(LetIn { router, admitted, leaf })
             }
             Answer::RefuseAdmission(refusal) => Err(self.refused(&router, &facts, now.wall, refusal)),
             _ => Err(self.refused(&router, &facts, now.wall, out_of_date(&facts, now.wall))),
+        }
+    }
+
+    async fn present(
+        &self,
+        router: &RouterId,
+        now: Now,
+        input: Input,
+        attachment: Attachment,
+    ) -> Result<Answered, Refused> {
+        let submission = Submission::new(router.clone(), now, self.enroller.signer().policy(), input);
+        match self.register.submit(submission.with(attachment)).await {
+            Ok(answered) => Ok(answered),
+            Err(RegisterError::UnknownRouter(_)) => {
+                self.metrics.admission(metrics::Outcome::Refused, "no router has this id");
+                Err(Refused::proven("no router has this id here", RefusalClass::NotPermitted))
+            }
+            Err(error) => {
+                self.metrics.admission(metrics::Outcome::Failed, "the register did not answer");
+                self.trouble.notify_one();
+                tracing::warn!(%router, %error, "a router could not be admitted");
+                Err(Refused::proven("the controller cannot decide now; try again", RefusalClass::Busy))
+            }
         }
     }
 

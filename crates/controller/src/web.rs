@@ -7,12 +7,15 @@
 mod call;
 mod enrollment;
 mod failures;
+mod fabric;
 mod native;
 mod observe;
 mod page;
 mod reply;
+mod roles;
 mod routers;
 mod session;
+mod settings;
 mod stream;
 mod survey;
 mod view;
@@ -280,6 +283,15 @@ async fn run(call: Call) -> Result<Response, ApiError> {
         Operation::PatchTransitRouter => routers::patch_transit(call).await,
         Operation::UpdateTransitRouter => routers::update_transit(call).await,
         Operation::DeleteTransitRouter => routers::delete_transit(call).await,
+
+        Operation::CreateFabricRouter => fabric::create(call).await,
+        Operation::ListFabricRouters => fabric::list(call).await,
+        Operation::GetFabricRouter => fabric::get(call).await,
+        Operation::PatchFabricRouter => fabric::patch(call).await,
+        Operation::UpdateFabricRouter => fabric::update(call).await,
+        Operation::DeleteFabricRouter => fabric::delete(call).await,
+
+        Operation::Summary => observe::summary(call).await,
 
         Operation::ListRouters => native::list(call).await,
         Operation::GetRouter => native::get(call).await,

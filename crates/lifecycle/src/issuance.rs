@@ -70,6 +70,11 @@ pub struct Epoch(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamesDigest(pub [u8; 32]);
 
+/// What an operator names a leaf by that the register has no memory of: the hash that OpenZiti calls a fingerprint. It is
+/// compared and nothing else; the leaf that bears it must still prove itself like any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Voucher(pub [u8; 20]);
+
 /// What makes two requests the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Asked {
@@ -100,6 +105,9 @@ pub struct Record {
     pub token: Option<Token>,
     /// Set when the register was restored: when the copy was taken. Leaves issued later are unknown here but provable.
     pub restored_from: Option<UnixTime>,
+    /// An unknown leaf that an operator has vouched for, until it is presented. It takes nothing from the leaves that are
+    /// admitted meanwhile.
+    pub voucher: Option<Voucher>,
 }
 
 /// The newest leaf that was presented in an admitted handshake.
@@ -219,6 +227,18 @@ pub enum Input {
         /// The leaf, as far as it is known: from the register, or from the operator's copy.
         leaf: Leaf,
     },
+    /// The operator vouches for a leaf that the register has no memory of, without having it at hand.
+    Vouch {
+        /// What the operator names it by.
+        voucher: Voucher,
+    },
+    /// The leaf of a refused [`Input::Use`] once more, with the name that an operator may have vouched for it by.
+    Claim {
+        /// What was presented.
+        leaf: Leaf,
+        /// What an operator would name it by.
+        voucher: Voucher,
+    },
 }
 
 /// What the register does with an input, and what may be said once that is durable. Without a barrier nothing is written.
@@ -285,6 +305,8 @@ pub enum Audit {
     Enabled,
     /// The operator vouched for a leaf.
     Readmitted(LeafSeq),
+    /// The operator vouched for a leaf that is yet to be presented.
+    Vouched(Voucher),
 }
 
 impl Record {
@@ -299,6 +321,22 @@ impl Record {
             last_used: None,
             token: Some(token),
             restored_from: None,
+            voucher: None,
+        }
+    }
+
+    /// A router that was just created without an enrollment: it is admitted with the leaf that its operator vouches for.
+    pub fn without_token(id: RouterId, voucher: Option<Voucher>) -> Self {
+        Self {
+            id,
+            epoch: Epoch(1),
+            standing: Standing::Active,
+            leaves: Vec::new(),
+            last_seq: LeafSeq(0),
+            last_used: None,
+            token: None,
+            restored_from: None,
+            voucher,
         }
     }
 
@@ -319,6 +357,8 @@ impl Record {
             Input::Revoke => self.revoke(),
             Input::SetDisabled(disabled) => self.set_disabled(disabled),
             Input::Readmit { leaf } => self.readmit(now, policy, leaf),
+            Input::Vouch { voucher } => self.vouch(voucher),
+            Input::Claim { leaf, voucher } => self.claim(now, policy, leaf, voucher),
         }
     }
 
@@ -348,6 +388,7 @@ impl Record {
         record.last_used = None;
         record.token = Some(token);
         record.restored_from = None;
+        record.voucher = None;
         let audit = Audit::ReEnrolled(record.epoch);
         changed(record, audit, Answer::CloseChannels)
     }
@@ -360,6 +401,7 @@ impl Record {
         record.last_used = None;
         record.token = None;
         record.restored_from = None;
+        record.voucher = None;
         let audit = Audit::Revoked(record.epoch);
         changed(record, audit, Answer::CloseChannels)
     }

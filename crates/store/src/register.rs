@@ -22,8 +22,8 @@ use lifecycle::issuance::{Campaign, LeafSeq, Record, TokenId};
 use lifecycle::{RouterId, UnixTime};
 
 pub use entry::{
-    Admin, Answered, Attachment, By, Chains, FoundLeaf, Meta, NewRouter, NotSha1, Patched, Router, RouterPatch,
-    RouterView, Seen, Sha1, Submission, TokenText,
+    Admin, Answered, Attachment, By, Chains, FirstIdentity, FoundLeaf, Meta, NewRouter, NotSha1, Patched, Router,
+    RouterPatch, RouterView, Seen, Sha1, Submission, TokenText,
 };
 pub use error::RegisterError;
 pub use memory::MemoryRegister;

@@ -7,6 +7,8 @@ pub(super) enum Token {
     Word(String),
     Text(String),
     Number(f64),
+    /// `datetime(..)`: milliseconds since 1970, UTC.
+    Time(i64),
     Sign(&'static str),
 }
 
@@ -38,7 +40,10 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, FilterError> {
                 word.push(c);
                 rest.next();
             }
-            Token::Word(word)
+            if word.eq_ignore_ascii_case("datetime") { Token::Time(instant(at, &mut rest)?) } else { Token::Word(word) }
+        } else if c == '\'' {
+            rest.next();
+            Token::Word(name(&mut rest).ok_or(FilterError::OpenText(at))?)
         } else if c.is_ascii_digit() || c == '-' {
             let mut number = String::new();
             while let Some(&(_, c)) = rest.peek() {
@@ -64,6 +69,40 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, FilterError> {
         out.push(Placed { at, token });
     }
     Ok(out)
+}
+
+/// What follows `datetime`: an RFC 3339 text in parentheses.
+fn instant(at: usize, rest: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> Result<i64, FilterError> {
+    let mut text = String::new();
+    let mut is_open = false;
+    for (_, c) in rest.by_ref() {
+        match c {
+            '(' if !is_open => is_open = true,
+            ')' if is_open => {
+                let parsed = text.trim().parse::<jiff::Timestamp>();
+                return parsed.map(jiff::Timestamp::as_millisecond).map_err(|_| FilterError::Unexpected {
+                    at,
+                    expected: "an instant like `datetime(2026-01-31T00:00:00Z)`",
+                    found: text,
+                });
+            }
+            c if is_open => text.push(c),
+            c if c.is_whitespace() => {}
+            _ => break,
+        }
+    }
+    Err(FilterError::Unexpected { at, expected: "`datetime(..)`", found: format!("datetime({text}") })
+}
+
+/// A field's name in single quotes.
+fn name(rest: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> Option<String> {
+    let mut name = String::new();
+    loop {
+        match rest.next()?.1 {
+            '\'' => return Some(name),
+            c => name.push(c),
+        }
+    }
 }
 
 fn quoted(rest: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> Option<String> {

@@ -1,12 +1,20 @@
 //! Words into a query, by recursive descent with a bound on its depth.
 
+use super::condition::{Condition, Operator, Over};
 use super::lex::{Placed, Token, tokens};
-use super::{Condition, FieldValue, FilterError, Limit, Operator, Query, Sort};
+use super::{FieldValue, FilterError, Limit, Query, Sort};
 
 /// Longest query, in bytes.
 pub const MAX_FILTER_BYTES: usize = 4096;
 
 const MAX_DEPTH: usize = 32;
+
+/// What joins an operand to those before it.
+#[derive(Clone, Copy)]
+enum Joint {
+    And,
+    Or,
+}
 
 struct Parser {
     tokens: std::iter::Peekable<std::vec::IntoIter<Placed>>,
@@ -22,7 +30,7 @@ pub(super) fn query(text: &str) -> Result<Query, FilterError> {
     };
     let mut query = Query::everything();
     if starts_with_condition {
-        query.condition = parser.any(0)?;
+        query.condition = parser.joined(0)?;
     }
     if parser.take_word("sort") {
         if !parser.take_word("by") {
@@ -56,35 +64,56 @@ impl Parser {
         Ok(Self { tokens: tokens(text)?.into_iter().peekable(), end: text.len() })
     }
 
-    fn any(&mut self, depth: usize) -> Result<Condition, FilterError> {
+    /// Operands joined by `and` and `or`, which bind alike and to the right.
+    fn joined(&mut self, depth: usize) -> Result<Condition, FilterError> {
         if depth > MAX_DEPTH {
             return Err(FilterError::TooDeep);
         }
-        let mut all = vec![self.all(depth)?];
-        while self.take_word("or") {
-            all.push(self.all(depth)?);
+        let mut operands = vec![(Joint::And, self.one(depth)?)];
+        loop {
+            let joint = if self.take_word("and") {
+                Joint::And
+            } else if self.take_word("or") {
+                Joint::Or
+            } else {
+                break;
+            };
+            operands.push((joint, self.one(depth)?));
         }
-        Ok(if all.len() == 1 { all.remove(0) } else { Condition::Any(all) })
-    }
-
-    fn all(&mut self, depth: usize) -> Result<Condition, FilterError> {
-        let mut all = vec![self.one(depth)?];
-        while self.take_word("and") {
-            all.push(self.one(depth)?);
+        let mut whole: Option<(Joint, Condition)> = None;
+        for (joint, operand) in operands.into_iter().rev() {
+            whole = Some((
+                joint,
+                match whole {
+                    None => operand,
+                    Some((Joint::And, rest)) => match rest {
+                        Condition::All(mut inner) => {
+                            inner.insert(0, operand);
+                            Condition::All(inner)
+                        }
+                        rest => Condition::All(vec![operand, rest]),
+                    },
+                    Some((Joint::Or, rest)) => match rest {
+                        Condition::Any(mut inner) => {
+                            inner.insert(0, operand);
+                            Condition::Any(inner)
+                        }
+                        rest => Condition::Any(vec![operand, rest]),
+                    },
+                },
+            ));
         }
-        Ok(if all.len() == 1 { all.remove(0) } else { Condition::All(all) })
+        Ok(whole.map_or(Condition::Always(true), |(_, condition)| condition))
     }
 
     fn one(&mut self, depth: usize) -> Result<Condition, FilterError> {
-        if depth > MAX_DEPTH {
-            return Err(FilterError::TooDeep);
-        }
         if self.take_sign("(") {
-            let inner = self.any(depth + 1)?;
+            let inner = self.joined(depth + 1)?;
             return if self.take_sign(")") { Ok(inner) } else { Err(self.unexpected("`)`")) };
         }
         if self.take_word("not") {
-            return Ok(Condition::Not(Box::new(self.one(depth + 1)?)));
+            // Everything that follows is denied, whatever joins it.
+            return Ok(Condition::Not(Box::new(self.joined(depth + 1)?)));
         }
         if self.take_word("true") {
             return Ok(Condition::Always(true));
@@ -92,18 +121,40 @@ impl Parser {
         if self.take_word("false") {
             return Ok(Condition::Always(false));
         }
-        let field = self.field()?;
-        if self.take_word("not") {
-            return Ok(Condition::Not(Box::new(self.comparison(field)?)));
+        if self.take_word("isEmpty") {
+            return Ok(Condition::Empty(self.argument()?));
         }
-        self.comparison(field)
+        let (field, over) = self.subject()?;
+        if over == Over::Itself && self.is_operand_over() {
+            return Ok(Condition::Flag(field));
+        }
+        let is_denied = self.take_word("not");
+        self.comparison(field, over, is_denied)
     }
 
-    fn field(&mut self) -> Result<String, FilterError> {
-        let word = self.word("a field")?;
-        if lower(&word) != "anyof" {
-            return Ok(word);
+    /// Does a field stand by itself?
+    fn is_operand_over(&mut self) -> bool {
+        match self.tokens.peek().map(|placed| &placed.token) {
+            None => true,
+            Some(Token::Sign(sign)) => *sign == ")",
+            Some(Token::Word(word)) => ["and", "or", "sort", "skip", "limit"].contains(&lower(word).as_str()),
+            Some(Token::Text(_) | Token::Number(_) | Token::Time(_)) => false,
         }
+    }
+
+    fn subject(&mut self) -> Result<(String, Over), FilterError> {
+        let word = self.word("a field")?;
+        let over = match lower(&word).as_str() {
+            "anyof" => Over::Any,
+            "allof" => Over::All,
+            "count" => Over::Count,
+            _ => return Ok((word, Over::Itself)),
+        };
+        Ok((self.argument()?, over))
+    }
+
+    /// A field in parentheses.
+    fn argument(&mut self) -> Result<String, FilterError> {
         if !self.take_sign("(") {
             return Err(self.unexpected("`(`"));
         }
@@ -111,56 +162,78 @@ impl Parser {
         if self.take_sign(")") { Ok(field) } else { Err(self.unexpected("`)`")) }
     }
 
-    fn comparison(&mut self, field: String) -> Result<Condition, FilterError> {
+    fn comparison(&mut self, field: String, over: Over, is_denied: bool) -> Result<Condition, FilterError> {
         const SIGNS: &[(&str, Operator)] = &[
             ("=", Operator::Equal),
+            ("!=", Operator::NotEqual),
             ("<", Operator::Less),
             ("<=", Operator::LessOrEqual),
             (">", Operator::Greater),
             (">=", Operator::GreaterOrEqual),
         ];
-        if self.take_sign("!=") {
-            let values = vec![self.value()?];
-            return Ok(Condition::Not(Box::new(Condition::Compare { field, operator: Operator::Equal, values })));
-        }
-        for (sign, operator) in SIGNS {
-            if self.take_sign(sign) {
-                return Ok(Condition::Compare { field, operator: *operator, values: vec![self.value()?] });
+        const WORDS: &[(&str, Operator, Operator)] = &[
+            ("contains", Operator::Contains, Operator::NotContains),
+            ("icontains", Operator::ContainsIgnoringCase, Operator::NotContainsIgnoringCase),
+            ("in", Operator::In, Operator::NotIn),
+            ("between", Operator::Between, Operator::NotBetween),
+        ];
+        let sign = SIGNS.iter().find(|(sign, _)| !is_denied && self.take_sign(sign));
+        let operator = match sign {
+            Some((_, operator)) => *operator,
+            None => match WORDS.iter().find(|(word, _, _)| self.take_word(word)) {
+                Some((_, plain, denied)) => {
+                    if is_denied {
+                        *denied
+                    } else {
+                        *plain
+                    }
+                }
+                None if is_denied => return Err(self.unexpected("`contains`, `icontains`, `in` or `between`")),
+                None => {
+                    return Err(
+                        self.unexpected("`=`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `icontains`, `in` or `between`")
+                    );
+                }
+            },
+        };
+        let values = match operator {
+            Operator::In | Operator::NotIn => self.list()?,
+            Operator::Between | Operator::NotBetween => {
+                let lower = self.value()?;
+                if !self.take_word("and") {
+                    return Err(self.unexpected("`and`"));
+                }
+                vec![lower, self.value()?]
             }
+            _ => vec![self.value()?],
+        };
+        Ok(Condition::Compare { field, over, operator, values })
+    }
+
+    fn list(&mut self) -> Result<Vec<FieldValue>, FilterError> {
+        if !self.take_sign("[") {
+            return Err(self.unexpected("`[`"));
         }
-        for (word, operator) in [("contains", Operator::Contains), ("icontains", Operator::ContainsIgnoringCase)] {
-            if self.take_word(word) {
-                return Ok(Condition::Compare { field, operator, values: vec![self.value()?] });
-            }
+        let mut values = vec![self.value()?];
+        while self.take_sign(",") {
+            values.push(self.value()?);
         }
-        if self.take_word("in") {
-            if !self.take_sign("[") {
-                return Err(self.unexpected("`[`"));
-            }
-            let mut values = vec![self.value()?];
-            while self.take_sign(",") {
-                values.push(self.value()?);
-            }
-            return if self.take_sign("]") {
-                Ok(Condition::Compare { field, operator: Operator::In, values })
-            } else {
-                Err(self.unexpected("`,` or `]`"))
-            };
-        }
-        Err(self.unexpected("`=`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `icontains` or `in`"))
+        if self.take_sign("]") { Ok(values) } else { Err(self.unexpected("`,` or `]`")) }
     }
 
     fn value(&mut self) -> Result<FieldValue, FilterError> {
+        const VALUES: &str = "a text in double quotes, a number, `datetime(..)`, `true`, `false` or `null`";
         let value = match self.tokens.peek().map(|placed| &placed.token) {
             Some(Token::Text(text)) => FieldValue::Text(text.clone()),
             Some(Token::Number(number)) => FieldValue::Number(*number),
+            Some(Token::Time(ms)) => FieldValue::Time(*ms),
             Some(Token::Word(word)) => match lower(word).as_str() {
                 "true" => FieldValue::Flag(true),
                 "false" => FieldValue::Flag(false),
                 "null" => FieldValue::Null,
-                _ => return Err(self.unexpected("a text in double quotes, a number, `true`, `false` or `null`")),
+                _ => return Err(self.unexpected(VALUES)),
             },
-            _ => return Err(self.unexpected("a text in double quotes, a number, `true`, `false` or `null`")),
+            _ => return Err(self.unexpected(VALUES)),
         };
         self.tokens.next();
         Ok(value)
@@ -227,6 +300,7 @@ impl Parser {
                     Token::Word(word) => word.clone(),
                     Token::Text(text) => format!("\"{text}\""),
                     Token::Number(number) => number.to_string(),
+                    Token::Time(_) => "datetime(..)".to_owned(),
                     Token::Sign(sign) => (*sign).to_owned(),
                 };
                 FilterError::Unexpected { at: *at, expected, found }

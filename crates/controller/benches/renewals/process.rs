@@ -16,7 +16,9 @@ use lifecycle::RouterId;
 use lifecycle::issuance::{EnrollmentKind, Token};
 use net::connect::Endpoint;
 use pki::TrustBundle;
-use store::register::{By, MemoryRegister, NewRouter, Register, RouterPatch, SqliteRegister, TokenText, Tuning};
+use store::register::{
+    By, FirstIdentity, MemoryRegister, NewRouter, Register, RouterPatch, SqliteRegister, TokenText, Tuning,
+};
 use zeroize::Zeroizing;
 
 use super::load::Site;
@@ -158,8 +160,10 @@ async fn serve(kept: Kept, routers: usize, path: &Path) {
         let new = NewRouter {
             name: id.as_str().to_owned(),
             id,
-            token,
-            token_text: TokenText { jti: Zeroizing::new(text), jwt: Zeroizing::new("unused".to_owned()) },
+            first: FirstIdentity::Enrolled {
+                token,
+                text: TokenText { jti: Zeroizing::new(text), jwt: Zeroizing::new("unused".to_owned()) },
+            },
             settings: RouterPatch::default(),
         };
         register.create_router(new, By::controller(clock.now())).await.unwrap();

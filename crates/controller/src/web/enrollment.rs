@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::ziti::{ApiVersionView, EnrollRequest, EnrollView, VersionView};
-use api::{ApiError, CLIENT_BASE, Code, MANAGEMENT_BASE, NATIVE_BASE};
+use api::{ApiError, CLIENT_BASE, Code, FABRIC_BASE, MANAGEMENT_BASE, NATIVE_BASE};
 use axum::response::Response;
 use http::HeaderValue;
 use lifecycle::RouterId;
@@ -26,6 +26,7 @@ pub(super) fn version(call: &Call) -> Result<Response, ApiError> {
         ("edge", CLIENT_BASE),
         ("edge-client", CLIENT_BASE),
         ("edge-management", MANAGEMENT_BASE),
+        ("fabric", FABRIC_BASE),
         ("exuvia", NATIVE_BASE),
     ];
     reply::one(VersionView {

@@ -43,6 +43,21 @@ impl Readiness {
     }
 }
 
+/// OpenZiti's words for what there is of each kind, as far as this controller has it.
+pub(super) async fn summary(call: Call) -> Result<Response, ApiError> {
+    let counts = call.web.register.counts().await.map_err(of_register)?;
+    let sessions = call.web.0.sessions.count(call.now.uptime);
+    let words = [
+        ("apiSessions", sessions),
+        ("authenticators", counts.admins),
+        ("enrollments", counts.tokens),
+        ("identities", counts.admins),
+        ("routers", counts.edge + counts.transit),
+        ("routers.edge", counts.edge),
+    ];
+    reply::one(words.into_iter().map(|(word, count)| (word.to_owned(), count)).collect::<BTreeMap<String, u64>>())
+}
+
 pub(super) fn health(call: &Call) -> Result<Response, ApiError> {
     reply::one(HealthView {
         status: "ok".to_owned(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::envelope::{Created, Empty, Envelope, ListEnvelope, ListMeta, Pagination};
 use api::error::CauseView;
+use api::filter::Field;
 use api::{ApiError, Code};
 use axum::body::Body;
 use axum::response::Response;
@@ -33,8 +34,8 @@ pub(super) fn created(collection: &str, id: &str) -> Result<Response, ApiError> 
     json(StatusCode::CREATED, &Envelope::new(Created::new(collection, id)))
 }
 
-pub(super) fn page<T: Serialize>(rows: Vec<T>, pagination: Pagination, fields: &[&str]) -> Result<Response, ApiError> {
-    let filterable_fields = fields.iter().map(|field| (*field).to_owned()).collect();
+pub(super) fn page<T: Serialize>(rows: Vec<T>, pagination: Pagination, fields: &[Field]) -> Result<Response, ApiError> {
+    let filterable_fields = fields.iter().map(|field| field.name.to_owned()).collect();
     json(DONE, &ListEnvelope { data: rows, meta: ListMeta { pagination, filterable_fields } })
 }
 
@@ -92,7 +93,9 @@ pub(super) fn of_register(error: RegisterError) -> ApiError {
         RegisterError::NameTaken(name) => {
             ApiError::field(Code::CouldNotValidate, "name", error.to_string(), Some(name.clone().into()))
         }
-        RegisterError::IdTaken(_) => ApiError::because(Code::Conflict, error.to_string()),
+        RegisterError::IdTaken(id) => {
+            ApiError::field(Code::CouldNotValidate, "id", error.to_string(), Some(id.as_str().into()))
+        }
         RegisterError::CommitFailed { .. } | RegisterError::ReadFailed { .. } | RegisterError::Closed => {
             ApiError::because(Code::Unavailable, error.to_string()).retry_after(1)
         }

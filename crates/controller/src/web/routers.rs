@@ -1,52 +1,45 @@
 //! OpenZiti's management of routers: edge routers and transit routers, one shape behind two collections.
 
-use std::collections::BTreeMap;
-
 use api::native::EventKind;
-use api::ziti::{EdgeRouterCreate, EdgeRouterPatch, Tags, TransitRouterCreate, TransitRouterPatch};
+use api::ziti::{EdgeRouterCreate, EdgeRouterPatch, TransitRouterCreate, TransitRouterPatch};
 use api::{ApiError, Code};
 use axum::response::Response;
 use lifecycle::RouterId;
 use lifecycle::issuance::{Answer, EnrollmentKind, Input};
-use serde_json::{Map, Value};
-use store::register::{Attachment, NewRouter, RegisterError, RouterPatch, RouterView, Submission};
+use store::register::{Attachment, FirstIdentity, NewRouter, RegisterError, RouterPatch, RouterView, Submission};
 
 use super::call::Call;
 use super::page::{self, FIELDS, Wanted};
 use super::reply::{self, of_mint, of_register};
+use super::roles::RoleFilter;
+use super::settings::{Groups, Settings};
 use super::view;
 use crate::dice;
 use crate::fleet::Closing;
 
-/// Longest name, in bytes.
-const NAME_BYTES_MAX: usize = 256;
 /// Times that a fresh id is drawn before giving up: one in 10^17 is taken.
 const ID_DRAWS: usize = 4;
 
-type Listeners = Option<BTreeMap<String, Vec<String>>>;
-
 pub(super) async fn create_edge(call: Call) -> Result<Response, ApiError> {
     let request: EdgeRouterCreate = call.json()?;
-    create(call, EnrollmentKind::Edge, "edge-routers", of_create(request)?).await
+    create(call, EnrollmentKind::Edge, "edge-routers", Settings::of_edge(request)).await
 }
 
 pub(super) async fn create_transit(call: Call) -> Result<Response, ApiError> {
     let request: TransitRouterCreate = call.json()?;
-    create(call, EnrollmentKind::Transit, "transit-routers", of_transit_create(request)?).await
+    create(call, EnrollmentKind::Transit, "transit-routers", Settings::of_transit(request)).await
 }
 
-async fn create(
-    call: Call,
-    kind: EnrollmentKind,
-    collection: &str,
-    settings: RouterPatch,
-) -> Result<Response, ApiError> {
+async fn create(call: Call, kind: EnrollmentKind, collection: &str, settings: Settings) -> Result<Response, ApiError> {
+    let (patch, listeners) = settings.checked()?;
+    let settings = RouterPatch { extra: listeners.map(view::extra_of), ..patch };
     let name = settings.name.clone().unwrap_or_default();
     for _ in 0..ID_DRAWS {
         let id =
             RouterId::new(dice::short_id().map_err(|error| ApiError::because(Code::Unhandled, error.to_string()))?);
-        let (token, token_text) = call.web.enroller.mint(&id, kind).map_err(of_mint)?;
-        let new = NewRouter { id: id.clone(), name: name.clone(), token, token_text, settings: settings.clone() };
+        let (token, text) = call.web.enroller.mint(&id, kind).map_err(of_mint)?;
+        let first = FirstIdentity::Enrolled { token, text };
+        let new = NewRouter { id: id.clone(), name: name.clone(), first, settings: settings.clone() };
         match call.web.register.create_router(new, call.by()).await {
             Ok(_) => {
                 call.web.events.publish(call.now.wall, EventKind::Created, Some(&id), None, Some(name));
@@ -60,7 +53,7 @@ async fn create(
 }
 
 pub(super) async fn list_edge(call: Call) -> Result<Response, ApiError> {
-    let wanted = Wanted::read(&call, FIELDS)?;
+    let wanted = Wanted::read(&call, FIELDS)?.with_roles(RoleFilter::read(&call)?);
     let (rows, pagination) = page::routers(&call, Some(EnrollmentKind::Edge), wanted).await?;
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {
@@ -97,55 +90,63 @@ pub(super) async fn get_transit(call: Call) -> Result<Response, ApiError> {
 
 pub(super) async fn patch_edge(call: Call) -> Result<Response, ApiError> {
     let request: EdgeRouterPatch = call.json()?;
-    let patch = RouterPatch {
-        name: request.name.map(checked_name).transpose()?,
+    let settings = Settings {
+        name: request.name,
         role_attributes: request.role_attributes,
         is_tunneler_enabled: request.is_tunneler_enabled,
         cost: request.cost,
         no_traversal: request.no_traversal,
         disabled: request.disabled,
-        app_data: request.app_data.map(map),
-        tags: request.tags.map(map),
-        extra: None,
+        app_data: request.app_data,
+        tags: request.tags,
+        listeners: request.ctrl_chan_listeners,
+        configs: request.configs,
     };
-    change(call, EnrollmentKind::Edge, patch, request.ctrl_chan_listeners).await
+    change_one(call, EnrollmentKind::Edge, settings).await
 }
 
 pub(super) async fn patch_transit(call: Call) -> Result<Response, ApiError> {
     let request: TransitRouterPatch = call.json()?;
-    let patch = RouterPatch {
-        name: request.name.map(checked_name).transpose()?,
+    let settings = Settings {
+        name: request.name,
         cost: request.cost,
         no_traversal: request.no_traversal,
         disabled: request.disabled,
-        tags: request.tags.map(map),
-        ..RouterPatch::default()
+        tags: request.tags,
+        listeners: request.ctrl_chan_listeners,
+        configs: request.configs,
+        ..Settings::default()
     };
-    change(call, EnrollmentKind::Transit, patch, request.ctrl_chan_listeners).await
+    change_one(call, EnrollmentKind::Transit, settings).await
 }
 
 pub(super) async fn update_edge(call: Call) -> Result<Response, ApiError> {
     let request: EdgeRouterCreate = call.json()?;
-    let patch = of_create(request)?;
-    change(call, EnrollmentKind::Edge, patch, None).await
+    change_one(call, EnrollmentKind::Edge, Settings::of_edge(request)).await
 }
 
 pub(super) async fn update_transit(call: Call) -> Result<Response, ApiError> {
     let request: TransitRouterCreate = call.json()?;
-    let patch = of_transit_create(request)?;
-    change(call, EnrollmentKind::Transit, patch, None).await
+    change_one(call, EnrollmentKind::Transit, Settings::of_transit(request)).await
 }
 
-async fn change(
-    call: Call,
-    kind: EnrollmentKind,
-    mut patch: RouterPatch,
-    listeners: Listeners,
-) -> Result<Response, ApiError> {
+async fn change_one(call: Call, kind: EnrollmentKind, settings: Settings) -> Result<Response, ApiError> {
+    let (patch, listeners) = settings.checked()?;
     let before = found(&call, kind).await?;
+    change(call, before, patch, listeners).await
+}
+
+/// Changes a router. Used by the fabric interface as well.
+pub(super) async fn change(
+    call: Call,
+    before: RouterView,
+    mut patch: RouterPatch,
+    listeners: Option<Groups>,
+) -> Result<Response, ApiError> {
     if let Some(listeners) = listeners {
         let mut extra = before.router.extra;
-        extra.insert(view::LISTENERS.to_owned(), listeners_value(listeners));
+        extra.remove(view::LISTENERS);
+        extra.extend(view::extra_of(listeners));
         patch.extra = Some(extra);
     }
     let disabled = patch.disabled;
@@ -172,6 +173,11 @@ pub(super) async fn delete_transit(call: Call) -> Result<Response, ApiError> {
 
 async fn delete(call: Call, kind: EnrollmentKind) -> Result<Response, ApiError> {
     found(&call, kind).await?;
+    remove(call).await
+}
+
+/// Deletes the router in the path. Used by the fabric interface as well.
+pub(super) async fn remove(call: Call) -> Result<Response, ApiError> {
     let deleted = call.web.register.delete_router(call.id.clone(), call.by()).await.map_err(of_register)?;
     call.web.fleet.close(&call.id, Closing::Deleted);
     call.web.events.publish(call.now.wall, EventKind::Deleted, Some(&call.id), None, Some(deleted.router.name));
@@ -206,56 +212,4 @@ pub(super) async fn order(
     let policy = call.web.enroller.signer().policy();
     let submission = Submission::new(call.id.clone(), call.now, policy, input).by(call.by().actor).with(attachment);
     call.web.register.submit(submission).await.map_err(of_register)
-}
-
-/// Everything that a create or a whole update sets; what is left out goes to its default.
-fn of_create(request: EdgeRouterCreate) -> Result<RouterPatch, ApiError> {
-    Ok(RouterPatch {
-        name: Some(checked_name(request.name)?),
-        role_attributes: Some(request.role_attributes.unwrap_or_default()),
-        is_tunneler_enabled: Some(request.is_tunneler_enabled.unwrap_or_default()),
-        cost: Some(request.cost.unwrap_or_default()),
-        no_traversal: Some(request.no_traversal.unwrap_or_default()),
-        disabled: Some(request.disabled.unwrap_or_default()),
-        app_data: Some(request.app_data.map(map).unwrap_or_default()),
-        tags: Some(request.tags.map(map).unwrap_or_default()),
-        extra: Some(extra(request.ctrl_chan_listeners)),
-    })
-}
-
-fn of_transit_create(request: TransitRouterCreate) -> Result<RouterPatch, ApiError> {
-    Ok(RouterPatch {
-        name: Some(checked_name(request.name)?),
-        cost: Some(request.cost.unwrap_or_default()),
-        no_traversal: Some(request.no_traversal.unwrap_or_default()),
-        disabled: Some(request.disabled.unwrap_or_default()),
-        tags: Some(request.tags.map(map).unwrap_or_default()),
-        extra: Some(extra(request.ctrl_chan_listeners)),
-        ..RouterPatch::default()
-    })
-}
-
-fn checked_name(name: String) -> Result<String, ApiError> {
-    let reason = if name.trim().is_empty() {
-        "must not be empty".to_owned()
-    } else if name.len() > NAME_BYTES_MAX {
-        format!("has {} bytes; at most {NAME_BYTES_MAX} are accepted", name.len())
-    } else if name.chars().any(char::is_control) {
-        "must not hold control characters".to_owned()
-    } else {
-        return Ok(name);
-    };
-    Err(ApiError::field(Code::CouldNotValidate, "name", reason, None))
-}
-
-fn map(tags: Tags) -> Map<String, Value> {
-    tags.into_iter().collect()
-}
-
-fn extra(listeners: Listeners) -> Map<String, Value> {
-    listeners.map(|listeners| (view::LISTENERS.to_owned(), listeners_value(listeners))).into_iter().collect()
-}
-
-fn listeners_value(listeners: BTreeMap<String, Vec<String>>) -> Value {
-    Value::Object(listeners.into_iter().map(|(address, groups)| (address, groups.into())).collect())
 }

@@ -150,6 +150,12 @@ impl Sessions {
         Ok(session)
     }
 
+    /// How many there are, those that nobody has used for too long left out.
+    pub(super) fn count(&self, now: Uptime) -> u64 {
+        let open = lock(&self.open);
+        open.values().filter(|session| now.since(session.used) <= self.idle).count() as u64
+    }
+
     fn end(&self, session: &Session) {
         lock(&self.open).remove(&key_of(session.token.reveal()));
     }

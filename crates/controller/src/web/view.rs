@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::envelope::self_link;
+use api::fabric::FabricRouterView;
 use api::filter::FieldValue;
 use api::native::{
     ConnectionView, LeafStageName, LeafView, Progress, RouterKind, RouterView as NativeView, StandingName,
@@ -12,12 +13,13 @@ use api::{ApiError, Secret};
 use lifecycle::issuance::{EnrollmentKind, IssuancePolicy, IssuedLeaf, LeafStage, Record, Standing};
 use lifecycle::{Now, UnixTime};
 use serde_json::{Map, Value};
-use store::register::{Chains, Router, RouterView};
+use store::register::{Chains, Router, RouterView, Sha1};
 
 use super::Web;
 use super::call::Call;
 use super::page::text;
 use super::reply::of_register;
+use super::settings::Groups;
 use crate::control::RENEWS_LATE;
 use crate::fleet::Connected;
 use crate::signer::rfc3339;
@@ -105,6 +107,7 @@ pub(super) async fn edge(web: &Web, view: RouterView) -> Result<EdgeRouterView, 
         version_info: router.seen.map(|seen| version_info(seen.version, &seen.details)),
         ctrl_chan_listeners: listeners(&router.extra),
         interfaces: Vec::new(),
+        configs: Vec::new(),
         name: router.name,
     })
 }
@@ -135,6 +138,40 @@ pub(super) async fn transit(web: &Web, view: RouterView) -> Result<TransitRouter
         enrollment_expires_at: token.expires_at,
         ctrl_chan_listeners: listeners(&router.extra),
         interfaces: Vec::new(),
+        configs: Vec::new(),
+        name: router.name,
+    })
+}
+
+/// What OpenZiti calls the fingerprint of a router.
+pub(super) async fn fingerprint(web: &Web, record: &Record) -> Result<Option<String>, ApiError> {
+    if let Some(voucher) = record.voucher {
+        return Ok(Some(Sha1(voucher.0).to_string()));
+    }
+    let current = chains(web, record, pair(record).current).await?;
+    Ok(current.map(|chains| chains.client_sha1.to_string()))
+}
+
+pub(super) async fn fabric(web: &Web, view: RouterView) -> Result<FabricRouterView, ApiError> {
+    let fingerprint = fingerprint(web, &view.record).await?;
+    let RouterView { router, record, .. } = view;
+    let is_connected = web.fleet.connected(&router.id).is_some();
+    Ok(FabricRouterView {
+        links: self_link("routers", router.id.as_str()),
+        id: router.id.to_string(),
+        created_at: rfc3339(router.created_at),
+        updated_at: rfc3339(router.updated_at),
+        tags: router.tags.into_iter().collect(),
+        fingerprint: Nullable(fingerprint),
+        connected: is_connected,
+        cost: router.cost,
+        no_traversal: router.no_traversal,
+        disabled: record.standing == Standing::Disabled,
+        listener_addresses: Vec::new(),
+        version_info: router.seen.filter(|_| is_connected).map(|seen| version_info(seen.version, &seen.details)),
+        ctrl_chan_listeners: listeners(&router.extra),
+        interfaces: Vec::new(),
+        configs: Vec::new(),
         name: router.name,
     })
 }
@@ -152,6 +189,15 @@ fn version_info(version: String, details: &Map<String, Value>) -> VersionInfoVie
         os: detail("os"),
         arch: detail("arch"),
     }
+}
+
+/// What is kept of listeners among the rarely used settings.
+pub(super) fn extra_of(listeners: Groups) -> Map<String, Value> {
+    if listeners.is_empty() {
+        return Map::new();
+    }
+    let kept = listeners.into_iter().map(|(address, groups)| (address, groups.into())).collect();
+    [(LISTENERS.to_owned(), Value::Object(kept))].into_iter().collect()
 }
 
 fn listeners(extra: &Map<String, Value>) -> Option<std::collections::BTreeMap<String, Vec<String>>> {
@@ -286,14 +332,24 @@ pub(super) fn field(call: &Call, view: &RouterView, name: &str) -> FieldValue {
         "isTunnelerEnabled" => FieldValue::Flag(router.is_tunneler_enabled),
         "roleAttributes" => FieldValue::Texts(router.role_attributes.clone()),
         "hostname" => text(router.seen.as_ref().map(|seen| seen.hostname.as_str()).unwrap_or_default()),
-        "createdAt" => text(rfc3339(router.created_at)),
-        "updatedAt" => text(rfc3339(router.updated_at)),
+        "createdAt" => FieldValue::Time(router.created_at.as_ms()),
+        "updatedAt" => FieldValue::Time(router.updated_at.as_ms()),
         "kind" => text(kind(router.kind).as_str()),
         "standing" => text(standing(record.standing).as_str()),
         "progress" => text(progress(view, call.now, &policy()).as_str()),
         // Far below the 52 bits that a float holds exactly.
         #[expect(clippy::cast_precision_loss, reason = "seconds of a certificate's life")]
         "lockout_s" => FieldValue::Number(lockout_s(record, call.now, &policy()) as f64),
-        _ => FieldValue::Null,
+        _ => name.strip_prefix("tags.").map_or(FieldValue::Null, |tag| of_tag(router.tags.get(tag))),
+    }
+}
+
+fn of_tag(value: Option<&Value>) -> FieldValue {
+    match value {
+        None | Some(Value::Null) => FieldValue::Null,
+        Some(Value::Bool(flag)) => FieldValue::Flag(*flag),
+        Some(Value::Number(number)) => number.as_f64().map_or(FieldValue::Null, FieldValue::Number),
+        Some(Value::String(told)) => text(told.as_str()),
+        Some(nested @ (Value::Array(_) | Value::Object(_))) => text(nested.to_string()),
     }
 }

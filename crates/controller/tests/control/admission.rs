@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use api::native::EventKind;
 use controller::fleet::Fleet as _;
+use http::{Method, StatusCode};
 use lifecycle::issuance::{EnrollmentKind::Edge, EnrollmentKind::Transit, LeafStage};
 use lifecycle::{RouterId, UnixTime};
 use net::channel::ChannelSettings;
 use net::dial::DialError;
 use pki::{Issuer, Profile, Sans, Subject, Validity};
-use store::register::Register as _;
+use serde_json::{Value, json};
+use store::register::{Register as _, Sha1};
 use wire::hello::{GroupHello, Hello, RefusalClass};
 
-use crate::world::{TestRouter, World, new_key};
+use crate::world::{TestRouter, World, new_key, parsed};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -218,4 +220,44 @@ async fn routers_that_come_together_share_one_commit() {
         dialing.await.unwrap().unwrap();
     }
     world.memory.hold_commits(false);
+}
+
+#[tokio::test]
+async fn a_fingerprint_patch_admits_a_leaf_that_the_register_has_no_memory_of() {
+    let mut world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    router.connect(&world.daemon).await;
+    let at = "/fabric/v1/routers/r1";
+    // Everything that it had is void: what `ziti edge re-enroll` does by mistake.
+    let session = world.login().await;
+    world.request(Method::POST, "/edge/management/v1/edge-routers/r1/re-enroll", Some(&session), Value::Null).await;
+    refusal(router.dial(&world.daemon).await);
+    let sha1 = router.client.leaf().fingerprint_sha1().to_string();
+    let body = json!({ "fingerprint": sha1.to_uppercase() });
+    assert_eq!(world.request(Method::PATCH, at, Some(&session), body).await.status, StatusCode::OK);
+    assert!(world.record("r1").await.leaves.is_empty(), "nothing is admitted before it proves itself");
+    let shown = parsed(&world.request(Method::GET, at, Some(&session), Value::Null).await);
+    assert_eq!(shown["data"]["fingerprint"], json!(sha1));
+    router.connect(&world.daemon).await;
+    world.next_told(EventKind::Readmitted, "r1").await;
+    let record = world.record("r1").await;
+    assert_eq!((record.leaves.len(), record.voucher, record.token), (1, None, None));
+    let found = world.register.find_leaf(Sha1(router.client.leaf().fingerprint_sha1().0)).await.unwrap();
+    assert_eq!(found[0].router, RouterId::new("r1"), "link verification knows it too");
+}
+
+#[tokio::test]
+async fn a_router_that_was_deleted_comes_back_by_its_certificate_alone() {
+    let world = World::new().await;
+    let router = world.enrolled("r1", Edge).await;
+    router.connect(&world.daemon).await;
+    let session = world.login().await;
+    world.request(Method::DELETE, "/fabric/v1/routers/r1", Some(&session), Value::Null).await;
+    refusal(router.dial(&world.daemon).await);
+    let sha1 = router.client.leaf().fingerprint_sha1().to_string();
+    let body = json!({ "id": "r1", "name": "r1", "fingerprint": sha1, "cost": 0, "noTraversal": false });
+    let made = world.request(Method::POST, "/fabric/v1/routers", Some(&session), body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    router.connect(&world.daemon).await;
+    assert!(world.record("r1").await.last_used.is_some());
 }

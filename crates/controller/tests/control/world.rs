@@ -26,7 +26,8 @@ use net::tls::ServerTrust;
 use pki::{Chain, KeyKind, PrivateKey, Sans, Subject, TrustBundle, build_csr};
 use serde_json::{Value, json};
 use store::register::{
-    Admin, Answered, By, MemoryRegister, NewRouter, Register, RouterPatch, SqliteRegister, Submission, TokenText,
+    Admin, Answered, By, FirstIdentity, MemoryRegister, NewRouter, Register, RouterPatch, SqliteRegister, Submission,
+    TokenText,
 };
 use tokio::sync::broadcast;
 use tokio::time::timeout;
@@ -207,9 +208,14 @@ pub(crate) fn parsed(answer: &HttpAnswer) -> Value {
 pub(crate) async fn create(register: &dyn Register, now: Now, id: &str, kind: EnrollmentKind) -> String {
     let jti = controller::dice::uuid().unwrap();
     let token = Token { id: token_id(&jti), kind, expires: now.wall.plus(PATIENCE), enrolled: None };
-    let token_text = TokenText { jti: jti.clone(), jwt: Zeroizing::new("not needed".to_owned()) };
+    let text = TokenText { jti: jti.clone(), jwt: Zeroizing::new("not needed".to_owned()) };
     let settings = RouterPatch::default();
-    let new = NewRouter { id: RouterId::new(id), name: format!("the {id}"), token, token_text, settings };
+    let new = NewRouter {
+        id: RouterId::new(id),
+        name: format!("the {id}"),
+        first: FirstIdentity::Enrolled { token, text },
+        settings,
+    };
     register.create_router(new, By::controller(now)).await.unwrap();
     jti.to_string()
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod described;
 mod enrollment;
+mod fabric;
 mod full_disk;
 mod management;
 mod native;

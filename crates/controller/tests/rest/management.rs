@@ -192,6 +192,121 @@ async fn lists_are_filtered_sorted_and_paged() {
     assert_eq!(code("filter=color = \"red\"").await, (400, "INVALID_FILTER".to_owned()));
     assert_eq!(code("sort=color").await, (400, "INVALID_SORT_IDENTIFIER".to_owned()));
     assert_eq!(code("limit=many").await, (400, "INVALID_PAGINATION".to_owned()));
-    assert_eq!(code("limit=0").await, (400, "INVALID_PAGINATION".to_owned()));
-    assert_eq!(code("offset=-3").await, (400, "INVALID_PAGINATION".to_owned()));
+    assert_eq!(code("limit=none").await, (400, "INVALID_PAGINATION".to_owned()));
+    assert_eq!(code("limit=1&limit=2").await, (400, "INVALID_PAGINATION".to_owned()));
+    assert_eq!(code("limit=99999999999999999999").await, (400, "INVALID_PAGINATION".to_owned()));
+    assert_eq!(code("offset=1000001").await, (400, "INVALID_PAGINATION".to_owned()));
+    assert_eq!(code("filter=skip 1000001").await, (400, "INVALID_PAGINATION".to_owned()));
+    assert_eq!(code("filter=cost > \"x\"").await, (400, "INVALID_FILTER".to_owned()));
+}
+
+#[tokio::test]
+async fn pages_are_what_a_stock_controller_makes_of_the_same_numbers() {
+    let world = World::new().await;
+    let admin = world.login().await;
+    for index in 0..12 {
+        admin.create("edge-routers", &format!("edge-{index:02}")).await;
+    }
+    let page = |query: &'static str| {
+        let admin = &admin;
+        async move { admin.get(&format!("{EDGE}?{query}")).await.json()["meta"]["pagination"].clone() }
+    };
+    let wanted = |limit: u64, offset: u64| json!({ "limit": limit, "offset": offset, "totalCount": 12 });
+    for query in ["limit=0", "limit=-5", "filter=limit 0"] {
+        assert_eq!(page(query).await, wanted(10, 0), "{query}");
+    }
+    for query in ["limit=501", "limit=9223372036854775807", "filter=limit 501"] {
+        assert_eq!(page(query).await, wanted(500, 0), "{query}");
+    }
+    assert_eq!(page("offset=-3").await, wanted(10, 0));
+    assert_eq!(page("filter=limit 2 &limit=7").await, wanted(2, 0), "what the filter says comes first");
+    assert_eq!(page("filter=skip 3 &offset=7").await, wanted(10, 3));
+    assert_eq!(names(&admin, "filter=true sort by name desc limit 1&sort=name").await, ["edge-11"]);
+    for query in ["limit=-1", "filter=limit none"] {
+        assert_eq!(names(&admin, query).await.len(), 12, "{query}");
+    }
+    assert_eq!(names(&admin, "offset=500").await, [""; 0]);
+    assert_eq!(names(&admin, "filter=id in [\"x\"] or name = \"edge-03\"&offset=1").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn routers_are_found_by_tags_instants_fingerprints_and_roles() {
+    let world = World::new().await;
+    let admin = world.login().await;
+    let (online, _, chain) = admin.online("online").await;
+    let at = format!("{EDGE}/{online}");
+    let body = json!({ "tags": { "site": "paris", "floor": 3 }, "roleAttributes": ["x", "y"] });
+    admin.call("PATCH", &at, Some(body)).await.data();
+    let body = json!({ "name": "waiting", "roleAttributes": ["x"], "tags": { "site": null } });
+    assert_eq!(admin.call("POST", EDGE, Some(body)).await.status, StatusCode::CREATED);
+    let leaf = pki::Chain::from_pem(chain.as_bytes()).unwrap();
+    let sha1 = leaf.leaf().fingerprint_sha1().to_string();
+    let both = ["online", "waiting"];
+    for (query, wanted) in [
+        ("filter=tags.site = \"paris\"", &both[..1]),
+        ("filter=tags.floor = 3", &both[..1]),
+        ("filter=tags.site = null", &both[1..]),
+        ("filter=createdAt = datetime(2026-01-01T01:00:00%2B01:00)", &both[..]),
+        ("filter=createdAt > datetime(2026-01-01T00:00:00Z)", &both[..0]),
+        ("filter=fingerprint != null", &both[..1]),
+        ("filter=fingerprint = null", &both[1..]),
+        ("filter=true&sort=fingerprint desc", &both[..]),
+        ("roleFilter=%23x", &both[..]),
+        ("roleFilter=%23x&roleFilter=%23y", &both[..1]),
+        ("roleFilter=%23y&roleFilter=%23z&roleSemantic=AnyOf", &both[..1]),
+        ("roleFilter=%23z", &both[..0]),
+    ] {
+        assert_eq!(names(&admin, query).await, wanted, "{query}");
+    }
+    assert_eq!(names(&admin, &format!("filter=fingerprint = \"{sha1}\"")).await, ["online"]);
+    assert_eq!(names(&admin, &format!("roleFilter=%23none&roleFilter=@{online}")).await, ["online"]);
+    for query in ["roleFilter=x", "roleFilter=", "roleFilter=%23x&roleSemantic=Most"] {
+        let refused = admin.get(&format!("{EDGE}?{query}")).await.code();
+        assert_eq!(refused, (400, "COULD_NOT_VALIDATE".to_owned()), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn listeners_without_groups_come_as_null_and_go_as_an_empty_list() {
+    let world = World::new().await;
+    let admin = world.login().await;
+    let body = json!({ "name": "r1", "ctrlChanListeners": { "tls:192.0.2.1:6262": null } });
+    let id = admin.call("POST", EDGE, Some(body)).await.data()["id"].as_str().unwrap().to_owned();
+    let at = format!("{EDGE}/{id}");
+    assert_eq!(admin.get(&at).await.data()["ctrlChanListeners"], json!({ "tls:192.0.2.1:6262": [] }));
+    admin.call("PATCH", &at, Some(json!({ "ctrlChanListeners": {} }))).await.data();
+    assert_eq!(admin.get(&at).await.data().get("ctrlChanListeners"), None);
+}
+
+#[tokio::test]
+async fn what_an_administrator_may_write_is_bounded() {
+    let world = World::new().await;
+    let admin = world.login().await;
+    let (id, _) = admin.create("edge-routers", "r1").await;
+    let at = format!("{EDGE}/{id}");
+    let huge: Value =
+        (0..2000).map(|index| (format!("tag-{index}"), json!("x"))).collect::<serde_json::Map<_, _>>().into();
+    let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    for (body, field) in [
+        (json!({ "tags": huge }), "tags"),
+        (json!({ "appData": { "x": "y".repeat(20_000) } }), "appData"),
+        (
+            json!({ "roleAttributes": (0..3000).map(|index| format!("role-{index}")).collect::<Vec<_>>() }),
+            "roleAttributes",
+        ),
+        (json!({ "roleAttributes": ["#x"] }), "roleAttributes"),
+        (json!({ "roleAttributes": [" "] }), "roleAttributes"),
+        (json!({ "ctrlChanListeners": { "tls:x": ["g".repeat(20_000)] } }), "ctrlChanListeners"),
+        (json!({ "configs": ["no-such-config"] }), "configs"),
+    ] {
+        let refused = admin.call("PATCH", &at, Some(body)).await;
+        assert_eq!(refused.code(), (400, "COULD_NOT_VALIDATE".to_owned()), "{field}");
+        assert_eq!(refused.json()["error"]["cause"]["field"], field);
+    }
+    admin.call("PATCH", &at, Some(json!({ "tags": { "deep": deep }, "configs": [] }))).await.data();
+    let too_deep = format!("{{\"tags\": {{\"x\": {}1{}}}}}", "[".repeat(5000), "]".repeat(5000));
+    let request =
+        http::Request::patch(&at).header("zt-session", &admin.token).header("content-type", "application/json");
+    let refused = world.send(request.body(axum::body::Body::from(too_deep)).unwrap()).await;
+    assert_eq!(refused.code(), (400, "COULD_NOT_VALIDATE".to_owned()));
 }

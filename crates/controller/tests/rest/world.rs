@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 use store::register::{Admin, By, Register, SqliteRegister, Submission};
 use tower::ServiceExt;
 
+use crate::described;
+
 /// 2026-01-01T00:00:00Z.
 const BEGINNING_S: i64 = 1_767_225_600;
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -238,15 +240,19 @@ impl World {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, uri) = (request.method().to_string(), request.uri().clone());
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        Answer { status: head.status, headers: head.headers, text }
+        let answer = Answer { status: head.status, headers: head.headers, text };
+        described::check(&method, &uri, &answer);
+        answer
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, session: Option<&str>, body: Option<Value>) -> Answer {
-        let mut request =
-            Request::builder().method(method).uri(path.replace(' ', "%20").replace('"', "%22").replace('<', "%3C"));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path.replace(' ', "%20").replace('"', "%22").replace('<', "%3C").replace('>', "%3E"));
         if let Some(token) = session {
             request = request.header("zt-session", token);
         }

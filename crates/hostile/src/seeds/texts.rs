@@ -27,6 +27,8 @@ pub(super) const FILTERS: &[&str] = &[
     r#"name = "r1" and not (isOnline = true or cost >= 3) sort by name desc, cost skip 10 limit 20"#,
     r#"anyOf(roleAttributes) in ["a", "b"] or name icontains "x" limit none"#,
     r#"name not contains "y" and cost not in [1, 2.5, -3]"#,
+    r#"createdAt not between datetime(2026-01-31T00:00:00Z) and datetime( 2026-02-01T00:00:00.5+01:00 ) or tags.site = null"#,
+    r#"allOf(roleAttributes) != "x" and count(roleAttributes) > 1 or not isEmpty(roleAttributes) and 'isOnline'"#,
     "true sort by name asc",
     "name desc, cost",
     "",

@@ -1,6 +1,7 @@
 //! What REST requests carry.
 
-use api::filter::{FieldValue, Query};
+use api::fabric::{FabricRouterCreate, FabricRouterPatch, FabricRouterUpdate};
+use api::filter::{Field, FieldKind, FieldValue, Query};
 use api::native::{CampaignRequest, ReadmitRequest};
 use api::ziti::{
     AuthenticateRequest, EdgeRouterCreate, EdgeRouterPatch, EnrollRequest, TransitRouterCreate, TransitRouterPatch,
@@ -19,8 +20,18 @@ pub(super) fn body(data: &[u8]) {
         )+};
     }
     same!(EdgeRouterCreate, EdgeRouterPatch, TransitRouterCreate, TransitRouterPatch);
+    same!(FabricRouterCreate, FabricRouterUpdate, FabricRouterPatch);
     same!(EnrollRequest, AuthenticateRequest, CampaignRequest, ReadmitRequest);
 }
+
+/// What a list knows.
+const KNOWN: &[Field] = &[
+    Field::new("name", FieldKind::Text),
+    Field::new("cost", FieldKind::Number),
+    Field::new("createdAt", FieldKind::Time),
+    Field::new("roleAttributes", FieldKind::Texts),
+    Field::new("tags.*", FieldKind::Any),
+];
 
 /// A row to filter.
 fn field(name: &str) -> FieldValue {
@@ -39,7 +50,8 @@ pub(super) fn filter(data: &[u8]) {
         Ok(query) => {
             let _rows = query.matches(&field);
             let _order = Query::compare(&query.sort, &field, &|_| FieldValue::Null);
-            let _known = (query.check_fields(&["name", "cost"]), query.required_text("name"), query.is_everything());
+            let _known =
+                (query.check_fields(KNOWN), query.lookups(&["name"]), query.mentions("cost"), query.is_everything());
             // Not a number is not equal to itself; the grammar has none.
             assert_eq!(Query::parse(&text).as_ref(), Ok(&query), "one text is two queries");
         }

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    Answer, Audit, Epoch, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, LeafStage, Outcome, Record, Standing, changed,
-    noted, unchanged,
+    Answer, Audit, Epoch, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, LeafStage, Outcome, Record, Standing, Voucher,
+    changed, noted, unchanged,
 };
 use crate::facts::{Fingerprint, Leaf, Now, UnixTime};
 use crate::issuance::{Asked, CONFIRMED_MAX, NamesDigest, PREDECESSORS_MAX};
@@ -174,6 +174,33 @@ impl Record {
         changed(record, Audit::Readmitted(seq), Answer::CloseChannels)
     }
 
+    pub(super) fn vouch(&self, voucher: Voucher) -> Outcome {
+        match self.standing {
+            Standing::Revoked => unchanged(Answer::RefuseAdmission(AdmissionRefusal::Revoked)),
+            Standing::Active | Standing::Disabled if self.voucher == Some(voucher) => unchanged(Answer::Done),
+            Standing::Active | Standing::Disabled => {
+                let record = Record { voucher: Some(voucher), ..self.clone() };
+                changed(record, Audit::Vouched(voucher), Answer::Done)
+            }
+        }
+    }
+
+    /// A voucher is good once, and only for a leaf that nothing else admits.
+    pub(super) fn claim(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf, voucher: Voucher) -> Outcome {
+        let is_vouched_for = self.standing == Standing::Active
+            && self.voucher == Some(voucher)
+            && self.leaf(leaf.fingerprint).is_none()
+            && in_dates(&leaf, now.wall).is_ok();
+        if !is_vouched_for {
+            return self.admit(now, policy, leaf);
+        }
+        let (mut record, seq) = self.adopt(now, policy, leaf);
+        // The operator's word is newer than the copy that the register may have come from.
+        record.restored_from = None;
+        let answer = Answer::Admit(Admitted { seq, epoch: self.epoch });
+        changed(record, Audit::Readmitted(seq), answer)
+    }
+
     /// Makes the leaf at `seq` the one last used. Its predecessors get one overlap, except those whose own was over before.
     fn make_last_used(&mut self, now: Now, policy: &IssuancePolicy, seq: LeafSeq) {
         if let Some(last) = self.last_used
@@ -187,6 +214,8 @@ impl Record {
         }
         // The enrollment has arrived: from here on the token is spent for good.
         self.token = None;
+        // So is a voucher: the router lives, and an older leaf must not come back over a newer one long after it was vouched for.
+        self.voucher = None;
         self.forget_settled(now.wall);
         let predecessors = self.leaves.iter().filter(|leaf| leaf.seq < seq).count();
         self.leaves.drain(..predecessors.saturating_sub(PREDECESSORS_MAX));

@@ -11,6 +11,7 @@ use proptest::sample::Index;
 
 use crate::world::{
     DAY_S, Desk, FAR, HOUR_S, LIFE_S, asked, enroll, leaf, number, policy, request, server, store_enrolled, token,
+    voucher,
 };
 
 /// One thing that happens. An [`Index`] picks among all leaves, tokens or requests that there ever were.
@@ -38,6 +39,10 @@ enum Act {
     Revoke,
     SetDisabled(bool),
     Readmit(Index),
+    /// The operator vouches for a leaf by name.
+    Vouch(Index),
+    /// A leaf that was refused, with its name.
+    Claim(Index),
     /// The register is lost and comes back from a copy of this very moment.
     Restore,
 }
@@ -58,6 +63,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Revoke),
         1 => any::<bool>().prop_map(Act::SetDisabled),
         1 => index().prop_map(Act::Readmit),
+        1 => index().prop_map(Act::Vouch),
+        2 => index().prop_map(Act::Claim),
         1 => Just(Act::Restore),
     ]
 }
@@ -136,6 +143,14 @@ impl World {
                 let leaf = pick(&index).expect("there is one");
                 self.step(Input::Readmit { leaf });
             }
+            Act::Vouch(index) => {
+                let leaf = pick(&index).expect("there is one");
+                self.step(Input::Vouch { voucher: voucher(name(&leaf)) });
+            }
+            Act::Claim(index) => {
+                let leaf = pick(&index).expect("there is one");
+                self.step(Input::Claim { leaf, voucher: voucher(name(&leaf)) });
+            }
         }
     }
 
@@ -150,8 +165,14 @@ impl World {
             assert_eq!(&before, after, "a channel of an older epoch changes nothing");
         }
         if before.last_used != after.last_used {
-            let may =
-                matches!(input, Input::Use { .. } | Input::Readmit { .. } | Input::ReEnroll { .. } | Input::Revoke);
+            let may = matches!(
+                input,
+                Input::Use { .. }
+                    | Input::Readmit { .. }
+                    | Input::Claim { .. }
+                    | Input::ReEnroll { .. }
+                    | Input::Revoke
+            );
             assert!(may, "{input:?} changed the leaf last used");
         }
         self.check_state();
@@ -188,6 +209,11 @@ impl World {
     }
 }
 
+/// What an operator names this leaf by.
+fn name(leaf: &Leaf) -> u8 {
+    u8::try_from(number(leaf)).expect("a run makes fewer leaves")
+}
+
 fn stale(before: &Record, input: &Input) -> bool {
     match input {
         Input::Request { epoch, .. } | Input::Store { epoch, .. } | Input::Confirm { epoch, .. } => {
@@ -216,7 +242,7 @@ fn check_answer(desk: &Desk, input: &Input, answer: Answer) {
             }
         }
         Answer::Admit(Admitted { seq, epoch }) => {
-            let Input::Use { leaf } = input else { panic!("{input:?} is admitted") };
+            let (Input::Use { leaf } | Input::Claim { leaf, .. }) = input else { panic!("{input:?} is admitted") };
             assert_eq!(record.leaf_at(seq).expect("it is known").client, *leaf);
             assert_eq!(epoch, record.epoch);
             assert!(record.last_used.expect("it was used").seq >= seq, "the use is durable before the Result");
@@ -256,7 +282,7 @@ fn check_set(before: &Record, admitted: &[u64], desk: &Desk, input: &Input) {
     match input {
         Input::ReEnroll { .. } | Input::Revoke => assert!(set.is_empty()),
         Input::SetDisabled(true) | Input::Readmit { .. } => {}
-        Input::Use { .. } => {
+        Input::Use { .. } | Input::Claim { .. } => {
             let last = record.last_used.map(|last| last.seq);
             assert!(gone.is_empty() || before.leaves.len() > PREDECESSORS_MAX, "a use begins an overlap");
             assert!(gone.iter().all(|leaf| Some(leaf.seq) < last));
@@ -267,7 +293,11 @@ fn check_set(before: &Record, admitted: &[u64], desk: &Desk, input: &Input) {
             let confirmed = admitted.len() > CONFIRMED_MAX;
             assert!(gone.is_empty() || confirmed && gone.len() == 1 && gone[0].stage == LeafStage::Confirmed);
         }
-        Input::Request { .. } | Input::Enroll { .. } | Input::StoreEnrolled { .. } | Input::SetDisabled(false) => {
+        Input::Request { .. }
+        | Input::Enroll { .. }
+        | Input::StoreEnrolled { .. }
+        | Input::SetDisabled(false)
+        | Input::Vouch { .. } => {
             assert!(gone.is_empty(), "{input:?} removed {gone:?}");
         }
     }
@@ -278,6 +308,10 @@ fn check_set(before: &Record, admitted: &[u64], desk: &Desk, input: &Input) {
         }
         Input::Use { leaf } => {
             assert!(came.is_empty() || before.restored_from.is_some() && came == [&number(leaf)]);
+        }
+        Input::Claim { leaf, voucher } => {
+            let is_provable = before.restored_from.is_some() || before.voucher == Some(*voucher);
+            assert!(came.is_empty() || is_provable && came == [&number(leaf)], "only what was vouched for");
         }
         Input::Readmit { leaf } => assert!(came.iter().all(|&&n| n == number(leaf)), "one leaf comes back, no other"),
         Input::SetDisabled(false) => {}

@@ -1,9 +1,9 @@
 //! A register that came back from a copy, and an operator who vouches for a leaf.
 
-use lifecycle::UnixTime;
-use lifecycle::issuance::{AdmissionRefusal, Answer, Audit, ConfirmRefusal, Input, LeafSeq};
+use lifecycle::issuance::{AdmissionRefusal, Answer, Audit, ConfirmRefusal, Input, LeafSeq, Record};
+use lifecycle::{RouterId, UnixTime};
 
-use crate::world::{DAY_S, Desk, HOUR_S, LIFE_S, fingerprint, leaf, policy, token};
+use crate::world::{DAY_S, Desk, HOUR_S, LIFE_S, claim, fingerprint, leaf, policy, token, voucher};
 
 fn refused(refusal: AdmissionRefusal) -> Answer {
     Answer::RefuseAdmission(refusal)
@@ -164,4 +164,61 @@ fn a_leaf_that_waited_when_another_was_adopted_has_its_overlap_too() {
     desk.give(hello(9, 40 * DAY_S));
     desk.extend(3, 3);
     assert_eq!(desk.set(), [1, 2, 9, 3], "a request removes nothing that came before the leaf last used");
+}
+
+#[test]
+fn a_leaf_that_an_operator_names_is_admitted_once_and_displaces_nothing_before_it_is_presented() {
+    let mut desk = Desk::in_use();
+    desk.later(DAY_S);
+    assert_eq!(desk.give(hello(7, 0)), refused(AdmissionRefusal::Unknown));
+    assert_eq!(desk.give(Input::Vouch { voucher: voucher(7) }), Answer::Done);
+    assert_eq!(desk.commit.clone().unwrap().audit, Audit::Vouched(voucher(7)));
+    assert_eq!(desk.set(), [1], "what the router has goes on");
+    assert_eq!(desk.give(claim(8, 0)), refused(AdmissionRefusal::Unknown), "another leaf is not meant");
+    assert!(matches!(desk.give(claim(7, 0)), Answer::Admit(_)));
+    assert_eq!(desk.commit.clone().unwrap().audit, Audit::Readmitted(LeafSeq(2)));
+    assert_eq!(desk.set(), [1, 7]);
+    assert_eq!(desk.later(HOUR_S + 1).set(), [7], "it counts as any other use");
+    desk.renew(9);
+    assert!(desk.admits(9));
+    desk.later(100 * LIFE_S);
+    assert!(desk.record.voucher.is_none());
+}
+
+#[test]
+fn a_voucher_that_was_overtaken_by_a_renewal_brings_no_older_leaf_back() {
+    let mut desk = Desk::in_use();
+    desk.give(Input::Vouch { voucher: voucher(7) });
+    desk.later(DAY_S).renew(2);
+    assert!(desk.admits(2));
+    assert_eq!(desk.give(claim(7, 0)), refused(AdmissionRefusal::Unknown));
+}
+
+#[test]
+fn a_voucher_is_void_after_revocation_and_a_new_enrollment_and_admits_nothing_out_of_its_dates() {
+    for end in [Input::Revoke, Input::ReEnroll { token: token(5, 0) }] {
+        let mut desk = Desk::in_use();
+        desk.give(Input::Vouch { voucher: voucher(7) });
+        desk.give(end);
+        assert!(matches!(desk.give(claim(7, 0)), Answer::RefuseAdmission(_)));
+    }
+    let mut desk = Desk::in_use();
+    desk.give(Input::Vouch { voucher: voucher(7) });
+    desk.give(Input::SetDisabled(true));
+    assert_eq!(desk.give(claim(7, 0)), refused(AdmissionRefusal::Disabled));
+    desk.give(Input::SetDisabled(false));
+    desk.later(LIFE_S + 1);
+    assert_eq!(desk.give(claim(7, 0)), refused(AdmissionRefusal::Unknown));
+    desk.give(Input::Revoke);
+    assert_eq!(desk.give(Input::Vouch { voucher: voucher(7) }), refused(AdmissionRefusal::Revoked));
+}
+
+#[test]
+fn a_router_without_a_token_is_admitted_with_the_leaf_that_its_operator_named() {
+    let record = Record::without_token(RouterId::new("r1"), Some(voucher(7)));
+    let mut desk = Desk { record, ..Desk::new() };
+    assert_eq!(desk.give(hello(7, 0)), refused(AdmissionRefusal::NotEnrolled));
+    assert!(matches!(desk.give(claim(7, 0)), Answer::Admit(_)));
+    desk.renew(8);
+    assert!(desk.admits(8));
 }

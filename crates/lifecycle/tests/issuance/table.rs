@@ -8,8 +8,8 @@ use lifecycle::UnixTime;
 use lifecycle::issuance::{Admitted, Answer, Audit, Commit, EnrollmentKind, Epoch, Input};
 
 use crate::world::{
-    DAY_S, Desk, HOUR_S, LIFE_S, TOKEN_S, asked, at, enroll, fingerprint, leaf, request, store, store_enrolled, token,
-    token_id,
+    DAY_S, Desk, HOUR_S, LIFE_S, TOKEN_S, asked, at, claim, enroll, fingerprint, leaf, request, store, store_enrolled,
+    token, token_id, voucher,
 };
 
 /// Leaf 1 is what the enrollment gave, 2 the next one.
@@ -40,6 +40,8 @@ fn states() -> Vec<(&'static str, Desk)> {
     re_enrolled.give(Input::ReEnroll { token: token(5, re_enrolled.now_s()) });
     let mut restored = used.clone();
     restored.record.restored_from = Some(UnixTime::from_s(30 * DAY_S));
+    let mut vouched = used.clone();
+    vouched.give(Input::Vouch { voucher: voucher(7) });
     vec![
         ("Token 1 waits", fresh),
         ("Token 1 has expired", lapsed_token),
@@ -54,6 +56,7 @@ fn states() -> Vec<(&'static str, Desk)> {
         ("Revoked", revoked),
         ("Re-enrolled: token 5 waits", re_enrolled),
         ("Restored from day 30 with 1 used; today is day 40", restored),
+        ("1 used, 7 vouched for", vouched),
     ]
 }
 
@@ -105,6 +108,12 @@ fn inputs(desk: &Desk) -> Vec<(&'static str, Option<i64>, Input)> {
         ("Readmit(2)", None, Input::Readmit { leaf: leaf(2, 40 * DAY_S) }),
         ("Readmit(8, unknown)", None, Input::Readmit { leaf: leaf(8, now_s - 1) }),
         ("Readmit(1), past its end", Some(LIFE_S + 1), Input::Readmit { leaf: leaf(1, 0) }),
+        ("Vouch(7)", None, Input::Vouch { voucher: voucher(7) }),
+        ("Vouch(8)", None, Input::Vouch { voucher: voucher(8) }),
+        ("Claim(1)", None, claim(1, 0)),
+        ("Claim(7, unknown)", None, claim(7, now_s - 1)),
+        ("Claim(8, unknown)", None, claim(8, now_s - 1)),
+        ("Claim(7, unknown), past its end", Some(now_s + LIFE_S + 1), claim(7, now_s)),
     ]
 }
 
@@ -156,6 +165,7 @@ fn commit_word(commit: &Commit) -> String {
         Audit::FirstUse(seq) => format!("FirstUse #{}", seq.0),
         Audit::ReadmittedAfterRestore(seq) => format!("ReadmittedAfterRestore #{}", seq.0),
         Audit::Readmitted(seq) => format!("Readmitted #{}", seq.0),
+        Audit::Vouched(voucher) => format!("Vouched for {}", voucher.0[19]),
         Audit::Refused(why) => format!("Refused {why:?}"),
         Audit::RequestRefused(why) => format!("RequestRefused {why:?}"),
         Audit::ReEnrolled(epoch) => format!("ReEnrolled, epoch {}", epoch.0),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lifecycle::issuance::{
-    Answer, Asked, Commit, EnrollmentKind, Epoch, Input, IssuancePolicy, NamesDigest, Record, Token, TokenId,
+    Answer, Asked, Commit, EnrollmentKind, Epoch, Input, IssuancePolicy, NamesDigest, Record, Token, TokenId, Voucher,
 };
 use lifecycle::{Durable, Fingerprint, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};
 
@@ -159,6 +159,18 @@ impl Desk {
     pub(crate) fn set(&self) -> Vec<u64> {
         self.record.admitted(self.now, &policy()).map(|leaf| number(&leaf.client)).collect()
     }
+}
+
+/// What an operator names leaf `n` by.
+pub(crate) fn voucher(n: u8) -> Voucher {
+    let mut name = [5; 20];
+    name[19] = n;
+    Voucher(name)
+}
+
+/// A refused hello with leaf `n`, born at `born_s`, once more.
+pub(crate) fn claim(n: u8, born_s: i64) -> Input {
+    Input::Claim { leaf: leaf(u64::from(n), born_s), voucher: voucher(n) }
 }
 
 pub(crate) fn request(epoch: Epoch, keys: u64) -> Input {

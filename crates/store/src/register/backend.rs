@@ -46,8 +46,13 @@ pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
 impl<B: Backend> Register for B {
     fn submit(&self, submission: Submission) -> Reply<Answered> {
         let urgency = match submission.input {
-            Input::ReEnroll { .. } | Input::Revoke | Input::SetDisabled(_) | Input::Readmit { .. } => Urgency::Now,
+            Input::ReEnroll { .. }
+            | Input::Revoke
+            | Input::SetDisabled(_)
+            | Input::Readmit { .. }
+            | Input::Vouch { .. } => Urgency::Now,
             Input::Use { .. }
+            | Input::Claim { .. }
             | Input::Request { .. }
             | Input::Store { .. }
             | Input::Confirm { .. }

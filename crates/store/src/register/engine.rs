@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use std::convert::Infallible;
 
-use lifecycle::issuance::{Answer, Audit, Campaign, Commit, Input, IssuancePolicy, LeafSeq, Outcome, Record, Standing};
+use lifecycle::issuance::{
+    Answer, Audit, Campaign, Commit, Input, IssuancePolicy, LeafSeq, Outcome, Record, Standing, Voucher,
+};
 use lifecycle::{Durable, Held, RouterId, UnixTime, Uptime};
 use serde_json::{Value, json};
 
 use super::entry::{
-    Admin, Answered, Attachment, By, Chains, NewRouter, Patched, Router, RouterPatch, RouterView, Seen, Submission,
+    Admin, Answered, Attachment, By, Chains, FirstIdentity, NewRouter, Patched, Router, RouterPatch, RouterView, Seen,
+    Submission,
 };
 use super::error::RegisterError;
 use super::query::AuditEntry;
@@ -177,7 +180,7 @@ impl<R: Rows> Engine<R> {
         let Submission { router, policy, input, by, attachment } = submission;
         self.op_depends |= self.touched.contains(&router);
         let before = self.rows.cached_record(&router)?.ok_or_else(|| RegisterError::UnknownRouter(router.clone()))?;
-        let adopts = matches!(input, Input::Use { .. } | Input::Readmit { .. });
+        let adopts = matches!(input, Input::Use { .. } | Input::Readmit { .. } | Input::Claim { .. });
         let (commit, said) = Said::of(before.step(by.now, &policy, input));
         let Some(Commit { record, audit }) = commit else {
             let chains = self.held_chains(&router, &said)?;
@@ -240,7 +243,13 @@ impl<R: Rows> Engine<R> {
 
     pub(super) fn create_router(&mut self, new: NewRouter, by: &By) -> Result<RouterView> {
         self.reading()?;
-        let NewRouter { id, name, token, token_text, settings } = new;
+        let NewRouter { id, name, first, settings } = new;
+        let (kind, mut record, token_text) = match first {
+            FirstIdentity::Enrolled { token, text } => (token.kind, Record::new(id.clone(), token), Some(text)),
+            FirstIdentity::VouchedFor { kind, leaf } => {
+                (kind, Record::without_token(id.clone(), leaf.map(|sha1| Voucher(sha1.0))), None)
+            }
+        };
         if self.rows.reads().router(&id)?.is_some() {
             return Err(RegisterError::IdTaken(id));
         }
@@ -250,7 +259,7 @@ impl<R: Rows> Engine<R> {
         let mut router = Router {
             id: id.clone(),
             name: String::new(),
-            kind: token.kind,
+            kind,
             role_attributes: Vec::new(),
             is_tunneler_enabled: false,
             cost: 0,
@@ -264,16 +273,15 @@ impl<R: Rows> Engine<R> {
         };
         settings.apply(&mut router);
         router.name = name;
-        let mut record = Record::new(id.clone(), token);
         if settings.disabled == Some(true) {
             record.standing = Standing::Disabled;
         }
         self.writing()?;
         self.rows.insert_router(&router)?;
-        self.rows.put_record(None, Arc::new(record.clone()), Some(&token_text))?;
+        self.rows.put_record(None, Arc::new(record.clone()), token_text.as_ref())?;
         self.audit(Some(id.clone()), "created", json!({ "name": router.name }), by)?;
         self.touched.insert(id);
-        Ok(RouterView { router, record, token: Some(token_text) })
+        Ok(RouterView { router, record, token: token_text })
     }
 
     pub(super) fn patch_router(&mut self, id: &RouterId, patch: &RouterPatch, by: &By) -> Result<UndeliveredPatch> {

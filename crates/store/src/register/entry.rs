@@ -117,7 +117,7 @@ pub enum Attachment {
     /// For inputs that add nothing.
     #[default]
     Nothing,
-    /// Required with `Store` and `StoreEnrolled`. Welcome with `Use` and `Readmit` (empty server chain): without it, a leaf
+    /// Required with `Store` and `StoreEnrolled`. Welcome with `Use`, `Claim` and `Readmit` (empty server chain): without it, a leaf
     /// that is adopted there cannot be found by its SHA-1, so link verification does not know it until the next renewal.
     Chains(Chains),
     /// Required with `ReEnroll`.
@@ -225,12 +225,29 @@ pub struct NewRouter {
     pub id: RouterId,
     /// Its name.
     pub name: String,
-    /// Its one-time token; the kind of the router is the kind of its token.
-    pub token: Token,
-    /// The token's texts.
-    pub token_text: TokenText,
+    /// How it comes by its first leaf.
+    pub first: FirstIdentity,
     /// What an administrator may choose; `name` in it is ignored.
     pub settings: RouterPatch,
+}
+
+/// How a new router comes by the first leaf that is admitted.
+#[derive(Clone, Debug)]
+pub enum FirstIdentity {
+    /// It enrolls; the kind of the router is the kind of its token.
+    Enrolled {
+        /// Its one-time token.
+        token: Token,
+        /// The token's texts.
+        text: TokenText,
+    },
+    /// It has a leaf already, and the administrator vouches for it now, or later.
+    VouchedFor {
+        /// Edge or transit.
+        kind: EnrollmentKind,
+        /// The leaf, if it is known.
+        leaf: Option<Sha1>,
+    },
 }
 
 /// Changes to a router. `None` leaves a field as it is.

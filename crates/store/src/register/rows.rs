@@ -107,5 +107,6 @@ pub(super) fn audit_words(audit: &Audit) -> (&'static str, Value) {
         Audit::Disabled => ("disabled", json!({})),
         Audit::Enabled => ("enabled", json!({})),
         Audit::Readmitted(seq) => ("readmitted", json!({ "leaf": seq.0 })),
+        Audit::Vouched(voucher) => ("vouched", json!({ "sha1": Sha1(voucher.0).to_string() })),
     }
 }

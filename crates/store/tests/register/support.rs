@@ -6,8 +6,8 @@ use std::time::Duration;
 use lifecycle::issuance::{Answer, Asked, EnrollmentKind, Epoch, Input, IssuancePolicy, NamesDigest, Token, TokenId};
 use lifecycle::{Fingerprint, KeyId, Leaf, Now, RouterId, UnixTime, Uptime};
 use store::register::{
-    Answered, Attachment, By, Chains, MemoryRegister, NewRouter, Register, RegisterError, RouterPatch, Sha1,
-    SqliteRegister, Submission, TokenText,
+    Answered, Attachment, By, Chains, FirstIdentity, MemoryRegister, NewRouter, Register, RegisterError, RouterPatch,
+    Sha1, SqliteRegister, Submission, TokenText,
 };
 
 pub(crate) const DAY: u64 = 86_400;
@@ -83,8 +83,7 @@ pub(crate) fn new_router(router: u64) -> NewRouter {
     NewRouter {
         id: id(router),
         name: format!("Router {router}"),
-        token: token(router),
-        token_text: token_text(router),
+        first: FirstIdentity::Enrolled { token: token(router), text: token_text(router) },
         settings: RouterPatch::default(),
     }
 }

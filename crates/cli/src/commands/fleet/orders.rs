@@ -31,6 +31,7 @@ pub(super) async fn create(printer: Printer, file: &Path, args: &Create) -> Resu
             no_traversal: None,
             disabled: None,
             ctrl_chan_listeners: None,
+            configs: None,
         };
         let made: Created = client.one(Operation::CreateTransitRouter, "", &[], Some(&wanted)).await?;
         let view: TransitRouterView = client.one(Operation::GetTransitRouter, &made.id, &[], NO_BODY).await?;
@@ -46,6 +47,7 @@ pub(super) async fn create(printer: Printer, file: &Path, args: &Create) -> Resu
             disabled: None,
             app_data: None,
             ctrl_chan_listeners: None,
+            configs: None,
         };
         let made: Created = client.one(Operation::CreateEdgeRouter, "", &[], Some(&wanted)).await?;
         let view: EdgeRouterView = client.one(Operation::GetEdgeRouter, &made.id, &[], NO_BODY).await?;

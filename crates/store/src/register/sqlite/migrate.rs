@@ -16,8 +16,10 @@ pub(super) struct Migration {
     sql: &'static str,
 }
 
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "register", sql: include_str!("../migrations/0001_register.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "register", sql: include_str!("../migrations/0001_register.sql") },
+    Migration { number: 2, name: "voucher", sql: include_str!("../migrations/0002_voucher.sql") },
+];
 
 /// `EXUV`, in the header of every register.
 pub(super) const APPLICATION_ID: i32 = 0x4558_5556;
@@ -86,7 +88,7 @@ pub(super) fn sqlite_error(path: &Path, error: &rusqlite::Error) -> RegisterErro
 mod tests {
     use super::*;
 
-    const SECOND: Migration = Migration { number: 2, name: "more", sql: "CREATE TABLE more (a INTEGER) STRICT;" };
+    const NEXT: Migration = Migration { number: 3, name: "more", sql: "CREATE TABLE more (a INTEGER) STRICT;" };
 
     fn run(connection: &mut Connection, migrations: &[Migration]) -> Result<(), RegisterError> {
         migrate(connection, Path::new("x.db"), UnixTime::from_s(7), migrations)
@@ -97,41 +99,54 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection, MIGRATIONS).unwrap();
         connection.execute("INSERT INTO meta VALUES ('kept', 'yes')", []).unwrap();
-        run(&mut connection, &[MIGRATIONS[0], SECOND]).unwrap();
-        run(&mut connection, &[MIGRATIONS[0], SECOND]).unwrap();
+        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
+        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
         let rows: i64 = connection.query_row("SELECT count(*) FROM migrations", [], |row| row.get(0)).unwrap();
         let kept: String =
             connection.query_row("SELECT value FROM meta WHERE key = 'kept'", [], |row| row.get(0)).unwrap();
-        assert_eq!((rows, kept.as_str()), (2, "yes"));
+        assert_eq!((rows, kept.as_str()), (3, "yes"));
+    }
+
+    #[test]
+    fn records_of_the_first_release_have_no_voucher() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, &MIGRATIONS[..1]).unwrap();
+        let old = "INSERT INTO routers VALUES ('r1', 'one', 1, '[]', 0, 0, 0, '{}', '{}', '{}', 1, 1, NULL, NULL, NULL, NULL); \
+                   INSERT INTO records VALUES ('r1', 1, 1, 0, NULL, NULL, NULL);";
+        connection.execute_batch(old).unwrap();
+        run(&mut connection, MIGRATIONS).unwrap();
+        let voucher: Option<Vec<u8>> =
+            connection.query_row("SELECT voucher FROM records WHERE router_id = 'r1'", [], |row| row.get(0)).unwrap();
+        assert_eq!(voucher, None);
     }
 
     #[test]
     fn a_schema_from_a_newer_release_is_left_alone() {
         let mut connection = Connection::open_in_memory().unwrap();
-        run(&mut connection, &[MIGRATIONS[0], SECOND]).unwrap();
+        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
         let error = run(&mut connection, MIGRATIONS).unwrap_err();
-        assert!(matches!(error, RegisterError::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, RegisterError::Newer { found: 3, known: 2, .. }), "{error}");
     }
 
     #[test]
     fn a_migration_that_was_changed_after_it_ran_is_noticed() {
         let mut connection = Connection::open_in_memory().unwrap();
-        run(&mut connection, &[MIGRATIONS[0], SECOND]).unwrap();
-        let changed = Migration { sql: "CREATE TABLE more (b INTEGER) STRICT;", ..SECOND };
-        let error = run(&mut connection, &[MIGRATIONS[0], changed]).unwrap_err();
-        assert!(matches!(error, RegisterError::SchemaDiffers { number: 2, .. }), "{error}");
+        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
+        let changed = Migration { sql: "CREATE TABLE more (b INTEGER) STRICT;", ..NEXT };
+        let error = run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], changed]).unwrap_err();
+        assert!(matches!(error, RegisterError::SchemaDiffers { number: 3, .. }), "{error}");
     }
 
     #[test]
     fn a_migration_that_fails_leaves_the_schema_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection, MIGRATIONS).unwrap();
-        let broken = Migration { sql: "CREATE TABLE more (a INTEGER) STRICT; CREATE TABLE meta (a);", ..SECOND };
-        run(&mut connection, &[MIGRATIONS[0], broken]).unwrap_err();
+        let broken = Migration { sql: "CREATE TABLE more (a INTEGER) STRICT; CREATE TABLE meta (a);", ..NEXT };
+        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], broken]).unwrap_err();
         let tables: i64 = connection
             .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'more'", [], |row| row.get(0))
             .unwrap();
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!((tables, version), (0, 1));
+        assert_eq!((tables, version), (0, 2));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lifecycle::issuance::{Asked, Epoch, IssuedLeaf, LastUsed, LeafSeq, NamesDigest, Record, Token, TokenId};
+use lifecycle::issuance::{Asked, Epoch, IssuedLeaf, LastUsed, LeafSeq, NamesDigest, Record, Token, TokenId, Voucher};
 use lifecycle::{Fingerprint, KeyId, Leaf, RouterId, UnixTime};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -74,8 +74,7 @@ impl Reads for SqliteReads {
     }
 
     fn record(&self, id: &RouterId) -> Result<Option<Record>> {
-        let sql =
-            "SELECT epoch, standing, last_seq, used_seq, first_use, restored_from FROM records WHERE router_id = ?1";
+        let sql = "SELECT epoch, standing, last_seq, used_seq, first_use, restored_from, voucher FROM records WHERE router_id = ?1";
         let row = self.one(sql, [id.as_str()], |row| {
             Ok((
                 row.get::<_, i64>(0)?,
@@ -84,9 +83,12 @@ impl Reads for SqliteReads {
                 row.get::<_, Option<i64>>(3)?,
                 row.get::<_, Option<i64>>(4)?,
                 row.get::<_, Option<i64>>(5)?,
+                row.get::<_, Option<Vec<u8>>>(6)?,
             ))
         })?;
-        let Some((epoch, standing, last_seq, used_seq, first_use, restored_from)) = row else { return Ok(None) };
+        let Some((epoch, standing, last_seq, used_seq, first_use, restored_from, voucher)) = row else {
+            return Ok(None);
+        };
         let sql = "SELECT sha256, kind, expires, enrolled FROM tokens WHERE router_id = ?1";
         let token = self.one(sql, [id.as_str()], |row| Ok(token_of(row)))?;
         let leaves = self.leaves(id)?;
@@ -107,6 +109,7 @@ impl Reads for SqliteReads {
                 last_used,
                 token: token.transpose()?,
                 restored_from: restored_from.map(UnixTime::from_ms),
+                voucher: voucher.map(|name| bytes(&name)).transpose()?.map(Voucher),
             })
         };
         record().map(Some).map_err(|what| damaged(id, what))

@@ -142,7 +142,7 @@ impl SqliteRows {
 }
 
 /// What the table `records` holds of a record.
-fn head(record: &Record) -> (i64, i64, i64, Option<i64>, Option<i64>, Option<i64>) {
+fn head(record: &Record) -> (i64, i64, i64, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>) {
     (
         signed(record.epoch.0),
         standing_code(record.standing),
@@ -150,6 +150,7 @@ fn head(record: &Record) -> (i64, i64, i64, Option<i64>, Option<i64>, Option<i64
         record.last_used.map(|last| signed(last.seq.0)),
         record.last_used.map(|last| last.first_use.as_ms()),
         record.restored_from.map(UnixTime::as_ms),
+        record.voucher.map(|voucher| voucher.0.to_vec()),
     )
 }
 
@@ -243,16 +244,16 @@ impl Rows for SqliteRows {
 
     fn put_record(&mut self, before: Option<&Record>, after: Arc<Record>, token: Option<&TokenText>) -> Result<()> {
         let id = after.id.as_str();
-        let (epoch, standing, last_seq, used_seq, first_use, restored_from) = head(&after);
+        let (epoch, standing, last_seq, used_seq, first_use, restored_from, voucher) = head(&after);
         if before.map(head) != Some(head(&after)) {
             let sql = if before.is_none() {
-                "INSERT INTO records (router_id, epoch, standing, last_seq, used_seq, first_use, restored_from) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                "INSERT INTO records (router_id, epoch, standing, last_seq, used_seq, first_use, restored_from, voucher) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
             } else {
                 "UPDATE records SET epoch = ?2, standing = ?3, last_seq = ?4, used_seq = ?5, first_use = ?6, \
-                 restored_from = ?7 WHERE router_id = ?1"
+                 restored_from = ?7, voucher = ?8 WHERE router_id = ?1"
             };
-            self.execute(sql, params![id, epoch, standing, last_seq, used_seq, first_use, restored_from])?;
+            self.execute(sql, params![id, epoch, standing, last_seq, used_seq, first_use, restored_from, voucher])?;
         }
         self.put_leaves(&after.id, before.map_or(&[], |record| &record.leaves), &after.leaves)?;
         self.put_token(before, &after, token)?;
