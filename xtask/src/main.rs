@@ -91,6 +91,9 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
             with_programs("interop", rest)?.then_some(()).context("something does not hold together with OpenZiti")
         }
         [task, rest @ ..] if task == "compare" => compare(rest),
+        [task, rest @ ..] if task == "api-conformance" => {
+            api_conformance(rest)?.then_some(()).context("the REST interfaces are not what their descriptions say")
+        }
         [task] => match STEPS.iter().find(|step| step.name == task) {
             Some(step) => perform(step).map(drop),
             None => bail!("no task `{task}`\n{}", usage()),
@@ -104,7 +107,8 @@ fn usage() -> String {
     let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
     format!(
         "hint: cargo xtask ci, or one of its steps: {}, proof [--long] [--seed N] [--only ID,ID], interop [--long] [--only ID,ID], \
-         compare [--only ID,ID] [--pairings ss,xs,sx,xx], conformance, capture [INTO]",
+         compare [--only ID,ID] [--pairings ss,xs,sx,xx], conformance, capture [INTO], \
+         api-conformance [--long]",
         names.join(", ")
     )
 }
@@ -180,6 +184,16 @@ fn capture(arguments: &[String]) -> anyhow::Result<ExitCode> {
         .context("start `unshare`")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Builds the program under test and the example of `rig` that holds it against OpenAPI descriptions, and runs that; did it end well?
+fn api_conformance(arguments: &[String]) -> anyhow::Result<bool> {
+    let build = &["build", "--locked", "--release", "--bin", "exuvia", "--example", "api_conformance"];
+    perform(&Step { name: "api-conformance", program: "cargo", arguments: build, environment: &[] })?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let program = target.join("release/examples/api_conformance");
+    let status = Command::new(&program).args(arguments).status();
+    Ok(status.with_context(|| format!("start `{}`", program.display()))?.success())
 }
 
 fn perform(step: &Step) -> anyhow::Result<Duration> {

@@ -66,6 +66,12 @@ impl Api {
         understood(path, &answer)
     }
 
+    /// The token of a session that is fresh.
+    pub(crate) fn session(&mut self) -> Result<String> {
+        self.log_in()?;
+        self.token.clone().ok_or_else(|| anyhow!("no token"))
+    }
+
     fn log_in(&mut self) -> Result<()> {
         self.token = None;
         let path = "/edge/management/v1/authenticate?method=password";

@@ -203,6 +203,14 @@ impl Controller {
         self.api.lock().unwrap_or_else(PoisonError::into_inner).ask(&method, path, body)
     }
 
+    /// The token of a session of the administrator.
+    ///
+    /// # Errors
+    /// When there is no login.
+    pub fn session(&self) -> Result<String> {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner).session()
+    }
+
     /// What it knows of a router: the fields of `fleet show --json`.
     ///
     /// # Errors
