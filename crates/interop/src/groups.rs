@@ -1,5 +1,6 @@
 //! All scenarios, group by group. A group is a file here; a large one has a folder besides.
 
+mod cli;
 mod places;
 mod rescue;
 mod router_on_stock;
@@ -15,6 +16,7 @@ pub(crate) fn all() -> Vec<Group> {
         router_on_stock::group(),
         places::group(),
         stock_on_ours::group(),
+        cli::group(),
         rescue::group(),
         stock_files::extend(),
         stock_files::doctor(),
