@@ -95,7 +95,7 @@ fn security(access: Access) -> Value {
 fn responses(row: &Route, schemas: &mut Schemas) -> Value {
     let enveloped = |data: Value, meta: Value| json!({ "application/json": { "schema": { "type": "object", "properties": { "data": data, "meta": meta }, "required": ["data", "meta"] } } });
     let (status, content, about) = match row.answer {
-        Answer::One(of) => (200, enveloped(of(schemas), Meta::schema(schemas)), "Done."),
+        Answer::One(of) | Answer::Verdict(of) => (200, enveloped(of(schemas), Meta::schema(schemas)), "Done."),
         Answer::Page(of) => {
             let rows = json!({ "type": "array", "items": of(schemas) });
             (200, enveloped(rows, ListMeta::schema(schemas)), "One page.")
@@ -106,7 +106,7 @@ fn responses(row: &Route, schemas: &mut Schemas) -> Value {
         }
     };
     let mut all = Map::new();
-    all.insert(status.to_string(), json!({ "description": about, "content": content }));
+    let is_verdict = matches!(row.answer, Answer::Verdict(_));
 
     let mut codes: BTreeMap<u16, BTreeSet<&str>> = BTreeMap::new();
     let of_access: &[Code] = if row.access == Access::Session { &[Code::Unauthorized] } else { &[] };
@@ -121,6 +121,10 @@ fn responses(row: &Route, schemas: &mut Schemas) -> Value {
         let content = json!({ "application/json": { "schema": ErrorEnvelope::schema(schemas) } });
         all.insert(status.to_string(), json!({ "description": listed, "content": content }));
     }
+    if is_verdict {
+        all.insert("503".to_owned(), json!({ "description": "Not good.", "content": content }));
+    }
+    all.insert(status.to_string(), json!({ "description": about, "content": content }));
     Value::Object(all)
 }
 

@@ -76,6 +76,8 @@ pub type SchemaOf = fn(&mut Schemas) -> Value;
 pub enum Answer {
     /// 200 and one thing in the envelope.
     One(SchemaOf),
+    /// The same, and with 503 when what it tells is not good.
+    Verdict(SchemaOf),
     /// 200 and a page of things in the envelope.
     Page(SchemaOf),
     /// 201 and where the new thing is.
@@ -322,7 +324,7 @@ routes! {
     Metrics: Get "/metrics", Open, "Metrics for Prometheus",
         => Answer::Plain { content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8", about: "OpenMetrics text" };
     Health: Get "/healthz", Open, "Tell whether the process is alive", => Answer::One(HealthView::schema);
-    Ready: Get "/readyz", Open, "Tell whether the controller can serve; 503 while it cannot", => Answer::One(ReadyView::schema), errors &[Unavailable];
+    Ready: Get "/readyz", Open, "Tell whether the controller can serve; 503 while it cannot", => Answer::Verdict(ReadyView::schema);
 }
 
 #[cfg(test)]

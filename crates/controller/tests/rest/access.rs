@@ -186,8 +186,7 @@ async fn a_body_that_is_no_json_is_refused() {
 #[tokio::test]
 async fn unknown_paths_and_wrong_methods_answer_in_the_envelope() {
     let world = World::new().await;
-    for path in
-        ["/nowhere", "/edge/management/v1/services", "/edge/v1/nowhere", "/api/v2/routers", "/fabric/v1/routers"]
+    for path in ["/nowhere", "/edge/management/v1/services", "/edge/v1/nowhere", "/api/v2/routers", "/fabric/v1/links"]
     {
         let answer = world.get(path).await;
         assert_eq!(answer.code(), (404, "NOT_FOUND".to_owned()), "{path}");
