@@ -176,7 +176,6 @@ const FILTERS: &[&str] = &[
     "noTraversal",
     r#"anyOf(roleAttributes) = "x""#,
     r#"allOf(roleAttributes) = "x""#,
-    r#"anyOf(roleAttributes) != "x""#,
     "count(roleAttributes) > 1",
     "isEmpty(roleAttributes)",
     r#"tags.site = "paris""#,
