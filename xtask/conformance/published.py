@@ -39,6 +39,14 @@ def each_object(value):
             yield from each_object(inner)
 
 
+def whole_numbers(schema):
+    """Lengths are written as 255.0."""
+    for part in each_object(schema):
+        for name, value in part.items():
+            if isinstance(value, float) and value.is_integer():
+                part[name] = int(value)
+
+
 def required_without_property(schema):
     """Names that are required and described nowhere: no controller sends them."""
     for part in each_object(schema.get("definitions", {})):
@@ -78,7 +86,7 @@ def refusals_of_the_server(schema):
                     methods[method]["responses"].setdefault(status, envelope)
 
 
-ERRATA = (required_without_property, values_of_tags, relative_links, no_fingerprint_yet, refusals_of_the_server)
+ERRATA = (whole_numbers, required_without_property, values_of_tags, relative_links, no_fingerprint_yet, refusals_of_the_server)
 
 
 @schemathesis.hook

@@ -6,8 +6,8 @@
 
 mod call;
 mod enrollment;
-mod failures;
 mod fabric;
+mod failures;
 mod native;
 mod observe;
 mod page;

@@ -142,16 +142,29 @@ impl SqliteRows {
 }
 
 /// What the table `records` holds of a record.
-fn head(record: &Record) -> (i64, i64, i64, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>) {
-    (
-        signed(record.epoch.0),
-        standing_code(record.standing),
-        signed(record.last_seq.0),
-        record.last_used.map(|last| signed(last.seq.0)),
-        record.last_used.map(|last| last.first_use.as_ms()),
-        record.restored_from.map(UnixTime::as_ms),
-        record.voucher.map(|voucher| voucher.0.to_vec()),
-    )
+#[derive(PartialEq)]
+struct Head {
+    epoch: i64,
+    standing: i64,
+    last_seq: i64,
+    used_seq: Option<i64>,
+    first_use: Option<i64>,
+    restored_from: Option<i64>,
+    voucher: Option<Vec<u8>>,
+}
+
+impl Head {
+    fn of(record: &Record) -> Self {
+        Self {
+            epoch: signed(record.epoch.0),
+            standing: standing_code(record.standing),
+            last_seq: signed(record.last_seq.0),
+            used_seq: record.last_used.map(|last| signed(last.seq.0)),
+            first_use: record.last_used.map(|last| last.first_use.as_ms()),
+            restored_from: record.restored_from.map(UnixTime::as_ms),
+            voucher: record.voucher.map(|voucher| voucher.0.to_vec()),
+        }
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
@@ -244,8 +257,9 @@ impl Rows for SqliteRows {
 
     fn put_record(&mut self, before: Option<&Record>, after: Arc<Record>, token: Option<&TokenText>) -> Result<()> {
         let id = after.id.as_str();
-        let (epoch, standing, last_seq, used_seq, first_use, restored_from, voucher) = head(&after);
-        if before.map(head) != Some(head(&after)) {
+        let head = Head::of(&after);
+        if before.map(Head::of).as_ref() != Some(&head) {
+            let Head { epoch, standing, last_seq, used_seq, first_use, restored_from, voucher } = head;
             let sql = if before.is_none() {
                 "INSERT INTO records (router_id, epoch, standing, last_seq, used_seq, first_use, restored_from, voucher) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
