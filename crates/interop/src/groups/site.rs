@@ -79,7 +79,8 @@ impl Site {
         while Instant::now() < deadline {
             // One that is under way goes on; one that was just promoted must not be followed by another.
             let status = running.status()?;
-            if status["phase"] == "Steady" && status["generation"] == served {
+            let is_idle = status["phase"] == "Steady" || status["phase"] == "Promoted";
+            if is_idle && status["generation"] == served {
                 let _ = running.order_renewal();
             }
             let promoted = running.log().wait(mark, Duration::from_secs(10), |line| {
