@@ -1,6 +1,6 @@
 //! Keys and leaves, put together again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifecycle::rescue::{Found, Place};
 use lifecycle::{Fingerprint, GenerationNumber, KeyId, Leaf, RouterId, UnixTime};
@@ -147,13 +147,13 @@ impl Wreck {
         all.find(|(_, key)| key.id == id).map(|(path, key)| (path, &key.pem))
     }
 
-    fn assemble(&self, leaf: &Certificate, from: &PathBuf, cas: &TrustBundle, now: UnixTime) -> Result<Set, Remark> {
-        let without = |text: &str| Remark { path: from.clone(), text: text.to_owned() };
+    fn assemble(&self, leaf: &Certificate, from: &Path, cas: &TrustBundle, now: UnixTime) -> Result<Set, Remark> {
+        let without = |text: &str| Remark { path: from.to_owned(), text: text.to_owned() };
         let (key_path, key) = self
             .key(leaf.key_id())
             .ok_or_else(|| without("holds a client leaf of this router whose private key is nowhere"))?;
         let (_, client) = self.chain_of(leaf).ok_or_else(|| without("holds a client leaf whose chain is too long"))?;
-        let mut paths = vec![from.clone(), key_path.clone()];
+        let mut paths = vec![from.to_owned(), key_path.clone()];
         let router = RouterId::new(leaf.cn().unwrap_or_default());
         let (server, server_key) = match self.server_for(leaf, &router, now) {
             Some((path, server, key)) => {

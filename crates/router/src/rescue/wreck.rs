@@ -285,10 +285,10 @@ impl Wreck {
             (chain.leaf().fingerprint() == leaf.fingerprint()).then(|| (chain, text.clone()))
         });
         // A chain with its intermediates rather than a bare leaf.
-        if let Some(found) = whole.max_by_key(|(chain, _)| chain.intermediates().len()) {
-            if !found.0.intermediates().is_empty() {
-                return Some(found);
-            }
+        if let Some(found) = whole.max_by_key(|(chain, _)| chain.intermediates().len())
+            && !found.0.intermediates().is_empty()
+        {
+            return Some(found);
         }
         let all = self.pieces.iter().flat_map(|piece| &piece.certificates);
         let issuers: Vec<&Certificate> = all.filter(|one| one.is_ca() && !one.is_self_issued()).collect();
