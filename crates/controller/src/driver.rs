@@ -15,7 +15,7 @@ use std::sync::Arc;
 use api::native::EventKind;
 use lifecycle::issuance::{
     AdmissionRefusal, Admitted, Answer, ConfirmRefusal, Epoch, Input, IssuedLeaf, LeafSeq, NamesDigest, RequestRefusal,
-    Voucher,
+    Standing, Voucher,
 };
 use lifecycle::{Leaf, Now, RouterId, UnixTime};
 use net::peer::PeerCertificates;
@@ -302,7 +302,11 @@ impl Driver {
             Err(error) => return Outcome::failure(error.to_string()),
         };
         let (now, policy) = (self.clock.now(), self.enroller.signer().policy());
-        let mut reason = "none of the presented leaves is the router's".to_owned();
+        let mut reason = match record.standing {
+            // A revocation forgets the leaves, too.
+            Standing::Revoked => AdmissionRefusal::Revoked.reason().to_owned(),
+            Standing::Active | Standing::Disabled => "none of the presented leaves is the router's".to_owned(),
+        };
         for text in asked.fingerprints.iter().take(FINGERPRINTS_MAX) {
             let Ok(sha1) = text.parse::<Sha1>() else { continue };
             let found = match self.register.find_leaf(sha1).await {

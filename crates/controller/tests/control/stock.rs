@@ -161,6 +161,9 @@ async fn link_verification_knows_the_whole_admitted_set_and_is_no_use_of_a_leaf(
     world.order("dialer", Input::SetDisabled(true)).await;
     let answer = ask(&line, verify("dialer", next.client.leaf())).await;
     assert!(!answer.is_success && answer.text.contains("disabled"), "{answer:?}");
+    world.order("dialer", Input::Revoke).await;
+    let answer = ask(&line, verify("dialer", next.client.leaf())).await;
+    assert!(!answer.is_success && answer.text.contains("revoked"), "{answer:?}");
 }
 
 #[tokio::test]
