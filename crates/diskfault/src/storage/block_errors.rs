@@ -30,7 +30,7 @@ pub(crate) const LAYER: Layer = Layer {
 };
 
 /// Longest time until a router that was disturbed is connected again.
-const CALM: Duration = Duration::from_secs(20);
+const CALM: Duration = Duration::from_secs(60);
 
 fn probe() -> Vec<Skip> {
     let mut needs = vec![Need::Mounts, Need::Loop, Need::Fuse, Need::Program("qemu-storage-daemon")];

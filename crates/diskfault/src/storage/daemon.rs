@@ -140,14 +140,18 @@ fn option(start: &str, path: &Path) -> std::ffi::OsString {
 /// Rules of `blkdebug`: the state counts calls, and the k-th one fails.
 fn rules(call: FailingCall, number: u32) -> String {
     let event = call.event();
-    let states: Vec<_> = (1..number)
+    let states: Vec<serde_json::Value> = (1..number)
         .map(|state| serde_json::json!({ "event": event, "state": state, "new_state": state + 1 }))
         .collect();
-    serde_json::json!({
-        "driver": "blkdebug", "node-name": "b0", "image": "f0", "set-state": states,
+    let mut rules = serde_json::json!({
+        "driver": "blkdebug", "node-name": "b0", "image": "f0",
         "inject-error": [{
             "event": event, "state": number, "iotype": call.name(), "errno": 5, "once": true, "immediately": false,
         }],
-    })
-    .to_string()
+    });
+    // An empty list is an option that the driver does not know.
+    if let (false, Some(rules)) = (states.is_empty(), rules.as_object_mut()) {
+        rules.insert("set-state".to_owned(), states.into());
+    }
+    rules.to_string()
 }
