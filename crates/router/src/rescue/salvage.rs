@@ -94,7 +94,7 @@ impl Wreck {
         }
         for (piece, leaf) in self.client_leaves(router) {
             if !salvage.holds(leaf.fingerprint()) {
-                match self.assemble(leaf, piece, cas, now) {
+                match self.assemble(leaf, piece, (cas, cas.certificates()), now) {
                     Ok(set) => salvage.sets.push(set),
                     Err(remark) => salvage.remarks.push(remark),
                 }
@@ -109,10 +109,11 @@ impl Wreck {
     /// What is missing.
     pub fn assemble_kept(&self, pem: &str, cas: &TrustBundle, now: UnixTime) -> Result<Set, Remark> {
         let at = PathBuf::from("the controller's copy");
-        let leaf = Certificate::from_pem(pem.as_bytes())
-            .or_else(|error| Chain::from_pem(pem.as_bytes()).map(|chain| chain.leaf().clone()).map_err(|_| error));
-        let leaf = leaf.map_err(|error| Remark { path: at.clone(), text: error.to_string() })?;
-        self.assemble(&leaf, &at, cas, now)
+        let chain = Chain::from_pem(pem.as_bytes());
+        let chain = chain.map_err(|error| Remark { path: at.clone(), text: error.to_string() })?;
+        // OpenZiti keeps the leaf alone, Exuvia its chain; neither may be left on this disk.
+        let issuers = [chain.intermediates(), cas.certificates()].concat();
+        self.assemble(chain.leaf(), &at, (cas, &issuers), now)
     }
 
     /// The private keys that are here.
@@ -147,15 +148,22 @@ impl Wreck {
         all.find(|(_, key)| key.id == id).map(|(path, key)| (path, &key.pem))
     }
 
-    fn assemble(&self, leaf: &Certificate, from: &Path, cas: &TrustBundle, now: UnixTime) -> Result<Set, Remark> {
+    fn assemble(
+        &self,
+        leaf: &Certificate,
+        from: &Path,
+        (cas, issuers): (&TrustBundle, &[Certificate]),
+        now: UnixTime,
+    ) -> Result<Set, Remark> {
         let without = |text: &str| Remark { path: from.to_owned(), text: text.to_owned() };
         let (key_path, key) = self
             .key(leaf.key_id())
             .ok_or_else(|| without("holds a client leaf of this router whose private key is nowhere"))?;
-        let (_, client) = self.chain_of(leaf).ok_or_else(|| without("holds a client leaf whose chain is too long"))?;
+        let (_, client) =
+            self.chain_of(leaf, issuers).ok_or_else(|| without("holds a client leaf whose chain is too long"))?;
         let mut paths = vec![from.to_owned(), key_path.clone()];
         let router = RouterId::new(leaf.cn().unwrap_or_default());
-        let (server, server_key) = match self.server_for(leaf, &router, now) {
+        let (server, server_key) = match self.server_for(leaf, &router, issuers, now) {
             Some((path, server, key)) => {
                 paths.push(path);
                 (server, key)
@@ -180,6 +188,7 @@ impl Wreck {
         &self,
         client: &Certificate,
         router: &RouterId,
+        issuers: &[Certificate],
         now: UnixTime,
     ) -> Option<(PathBuf, Vec<u8>, Option<PrivatePem>)> {
         let fits = |leaf: &Certificate| match self.has_server_key {
@@ -197,7 +206,7 @@ impl Wreck {
             (is_good, *slot == Some(Slot::ServerCert), leaf.not_after())
         });
         let (path, _, leaf) = best?;
-        let (_, pem) = self.chain_of(leaf)?;
+        let (_, pem) = self.chain_of(leaf, issuers)?;
         let own = if self.has_server_key { Some(self.key(leaf.key_id())?.1.clone()) } else { None };
         Some((path.clone(), pem, own))
     }

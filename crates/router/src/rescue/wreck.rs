@@ -277,8 +277,8 @@ impl Wreck {
         (is_whole && router_of(&files.client).as_ref() == Some(router)).then_some(files)
     }
 
-    /// The chain of a leaf: as a file has it, else put together from the CA certificates that lie around.
-    pub(super) fn chain_of(&self, leaf: &Certificate) -> Option<(Chain, Vec<u8>)> {
+    /// The chain of a leaf: as a file has it, else put together from the CA certificates that lie around, and from `further`.
+    pub(super) fn chain_of(&self, leaf: &Certificate, further: &[Certificate]) -> Option<(Chain, Vec<u8>)> {
         let whole = self.pieces.iter().filter_map(|piece| {
             let text = piece.text.as_deref()?;
             let chain = Chain::from_pem(text).ok()?;
@@ -290,7 +290,7 @@ impl Wreck {
         {
             return Some(found);
         }
-        let all = self.pieces.iter().flat_map(|piece| &piece.certificates);
+        let all = self.pieces.iter().flat_map(|piece| &piece.certificates).chain(further);
         let issuers: Vec<&Certificate> = all.filter(|one| one.is_ca() && !one.is_self_issued()).collect();
         let mut intermediates: Vec<Certificate> = Vec::new();
         let mut wanted = leaf.issuer_text();
