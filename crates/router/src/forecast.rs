@@ -351,6 +351,3 @@ fn in_general(facts: &Facts, all: &mut Foresights) {
         );
     }
 }
-
-#[cfg(test)]
-mod tests;
