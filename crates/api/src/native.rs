@@ -56,6 +56,14 @@ words! {
         Used = "used",
     }
 
+    /// What became of an older leaf that came back after a newer one was used.
+    ForkVerdictName {
+        /// It was still admitted, and nothing that was admitted then is retired before its end.
+        Frozen = "frozen",
+        /// It was out already and was refused.
+        Refused = "refused",
+    }
+
     /// What happened. Where the audit trail has a word for it, it is the same word.
     EventKind {
         /// A router was made.
@@ -88,6 +96,8 @@ words! {
         Enabled = "enabled",
         /// An operator vouched for a leaf.
         Readmitted = "readmitted",
+        /// An operator called an older leaf that came back a crash.
+        ForkDismissed = "fork-dismissed",
         /// A control channel came up.
         Connected = "connected",
         /// A control channel went down.
@@ -137,6 +147,25 @@ views! { "snake_case":
         token_expires_unix_s: Option<i64>,
         /// Set after a restore: when the copy of the register was taken.
         restored_from_unix_s: Option<i64>,
+        /// An older leaf came back after a newer one was used: a crash, or a copied disk. Until an operator decides.
+        fork: Option<ForkView>,
+    }
+
+    /// Two holders of one router's leaves, as far as the register can see. Readmit the leaf that is right, which withdraws the other ones, or
+    /// dismiss it if it was a crash.
+    ForkView {
+        /// SHA-256 of the older leaf that came back, hex.
+        older_sha256: String,
+        /// From where it came.
+        older_from: Option<String>,
+        /// Position of the newer leaf that was in use by then.
+        newer_seq: u64,
+        /// Where that one is connected, or was first used.
+        newer_from: Option<String>,
+        /// When it was noticed.
+        at_unix_s: i64,
+        /// What was made of it.
+        verdict: ForkVerdictName,
     }
 
     /// One pair of leaves.

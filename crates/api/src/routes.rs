@@ -306,6 +306,8 @@ routes! {
         "Void all leaves of a router of either kind, close its channels and make a new token", => Answer::One(EnrollmentView::schema), errors &[NotFound, FailedReEnrollment];
     ReadmitRouter: Post "/api/v1/routers/{id}/readmit", Session,
         "Vouch for one leaf of a router, whatever the register remembers of it", body ReadmitRequest, => Answer::One(RouterView::schema), errors &[NotFound, Conflict, CouldNotValidate, InvalidField];
+    DismissFork: Post "/api/v1/routers/{id}/dismiss-fork", Session,
+        "Call an older leaf that came back a crash: there is one holder", => Answer::One(RouterView::schema), errors &[NotFound];
     RouterAudit: Get "/api/v1/routers/{id}/audit", Session,
         "Show a router's audit trail, newest first", query AUDIT_PAGE, => Answer::One(AuditPageView::schema), errors &[InvalidPagination];
     Pipeline: Get "/api/v1/pipeline", Session,

@@ -9,12 +9,13 @@ mod greeting;
 mod serving;
 mod table;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::native::EventKind;
-use lifecycle::RouterId;
-use lifecycle::issuance::{Campaign, Epoch, Window};
+use lifecycle::issuance::{Campaign, Epoch, Opening, Window};
+use lifecycle::{Fingerprint, RouterId};
 use net::channel::{Channel, ChannelSettings, CloseReason, UnderlayId};
 use net::listen::{Admission, Admitted, Applicant, Opened, Refusal};
 use tokio::sync::mpsc;
@@ -111,6 +112,14 @@ impl Control {
         });
     }
 
+    /// The newest leaf shown on the channel that this router has open, and where that comes from.
+    fn open_beside(&self, router: &RouterId) -> Option<(Fingerprint, IpAddr)> {
+        let live = self.inner().table.get(router)?;
+        let underlays = live.channel.underlays();
+        let newest = underlays.last()?;
+        Some((newest.peer.as_ref()?.fingerprint(), newest.remote.ip()))
+    }
+
     async fn decide(&self, applicant: Applicant) -> Result<Admitted<Standing>, Refusal> {
         let inner = self.inner();
         let abilities = applicant.hello.exuvia;
@@ -120,8 +129,14 @@ impl Control {
         if is_new && inner.table.count() >= inner.channels_max && inner.table.get(&router).is_none() {
             return Err(Refusal::silent("as many routers are connected as are allowed (`limits.channels`)"));
         }
+        let from = Some(applicant.remote.ip());
+        let opens = if is_new {
+            Opening::Channel { from, beside: self.open_beside(&router) }
+        } else {
+            Opening::Underlay { from }
+        };
         let ticket = inner.table.arrive(router);
-        let let_in = inner.driver.admit(&applicant.hello.id, &applicant.peer).await.map_err(|refused| {
+        let let_in = inner.driver.admit(&applicant.hello.id, &applicant.peer, opens).await.map_err(|refused| {
             match (refused.class, abilities.version) {
                 (Some(class), Some(_)) => Refusal::told(refused.reason, class),
                 // Stock controllers say nothing.

@@ -10,12 +10,13 @@
 //!
 //! An answer of the register exists only once what it tells of is durable, so whatever is returned here may be sent at once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::native::EventKind;
 use lifecycle::issuance::{
-    AdmissionRefusal, Admitted, Answer, ConfirmRefusal, Epoch, Input, IssuedLeaf, LeafSeq, NamesDigest, RequestRefusal,
-    Standing, Voucher,
+    AdmissionRefusal, Admitted, Answer, ConfirmRefusal, Epoch, Fork, ForkVerdict, Input, IssuedLeaf, LeafSeq,
+    NamesDigest, Opening, RequestRefusal, Standing, Voucher,
 };
 use lifecycle::{Leaf, Now, RouterId, UnixTime};
 use net::peer::PeerCertificates;
@@ -103,11 +104,11 @@ pub mod extension_code {
 }
 
 impl Driver {
-    /// Decides on a hello whose TLS handshake has finished. `hello_id` is what it says, `peer` what it proved.
+    /// Decides on a hello whose TLS handshake has finished. `hello_id` is what it says, `peer` what it proved, `opens` what it would open.
     ///
     /// # Errors
     /// [`Refused`]; nothing may be said of it to a peer unless it has a class.
-    pub async fn admit(&self, hello_id: &str, peer: &PeerCertificates) -> Result<LetIn, Refused> {
+    pub async fn admit(&self, hello_id: &str, peer: &PeerCertificates, opens: Opening) -> Result<LetIn, Refused> {
         let now = self.clock.now();
         let (leaf, is_in_date) = self.proven_leaf(peer, now.wall).map_err(|error| {
             self.metrics.admission(metrics::Outcome::Refused, "the chain is not verified");
@@ -123,17 +124,21 @@ impl Driver {
         let facts = leaf.facts();
         let attachment = if self.was_restored { chains_of(&leaf, peer) } else { Attachment::Nothing };
         let mut was_vouched_for = false;
-        let mut answered = self.present(&router, now, Input::Use { leaf: facts }, attachment).await?;
+        let mut answered = self.present(&router, now, Input::Use { leaf: facts, opens }, attachment).await?;
         if matches!(answered.answer, Answer::RefuseAdmission(_)) && answered.record.voucher.is_some() {
             let claim = Input::Claim { leaf: facts, voucher: Voucher(leaf.fingerprint_sha1().0) };
             answered = self.present(&router, now, claim, chains_of(&leaf, peer)).await?;
             was_vouched_for = answered.changed;
         }
+        let fork = answered.record.fork.filter(|fork| answered.changed && fork.older == facts.fingerprint);
+        if let Some(fork) = fork {
+            self.alarm(&router, &fork);
+        }
         match answered.answer {
             // A leaf out of its dates is only shown to the register so that the refusal is in the audit trail.
             Answer::Admit(admitted) if is_in_date => {
                 let leaf = answered.record.leaf_at(admitted.seq).copied();
-                if answered.changed {
+                if answered.changed && fork.is_none() {
                     let kind = if was_vouched_for { EventKind::Readmitted } else { first_use(leaf.as_ref()) };
                     self.events.publish(now.wall, kind, Some(&router), Some(admitted.seq), None);
                 }
@@ -166,6 +171,24 @@ impl Driver {
                 Err(Refused::proven("the controller cannot decide now; try again", RefusalClass::Busy))
             }
         }
+    }
+
+    /// An older leaf came back after a newer one was used. Both addresses are named: an operator has to tell a crash from a copy.
+    fn alarm(&self, router: &RouterId, fork: &Fork) {
+        let text = |address: Option<IpAddr>| address.map_or("an unknown address".to_owned(), |at| at.to_string());
+        let (older_from, newer_from) = (text(fork.older_from), text(fork.newer_from));
+        let outcome = match fork.verdict {
+            ForkVerdict::Frozen => "it was let in, and no leaf of this router is retired before its end",
+            ForkVerdict::Refused => "it was refused",
+        };
+        let detail = format!(
+            "leaf {} came back from {older_from} while newer leaf #{} is in use from {newer_from}: {outcome}. A router that crashed does this \
+             once; a copied disk does it again",
+            fork.older, fork.newer.0
+        );
+        tracing::warn!(%router, older = %fork.older, %older_from, %newer_from, outcome, "an older leaf of a router came back");
+        self.metrics.fork(fork.verdict);
+        self.events.publish(fork.at, EventKind::Alarm, Some(router), Some(fork.newer), Some(detail));
     }
 
     fn refused(&self, router: &RouterId, leaf: &Leaf, at: UnixTime, refusal: AdmissionRefusal) -> Refused {

@@ -112,6 +112,9 @@ pub fn token_id(jti: &str) -> TokenId {
     TokenId(out)
 }
 
+/// How often a request is signed for, where the register finds that the signature has become too old to be stored.
+const SIGNATURES_MAX: usize = 3;
+
 impl Enroller {
     /// An enroller.
     pub fn new(
@@ -204,20 +207,21 @@ impl Enroller {
             requests.client().check_router(&router).map_err(EnrollError::WrongRouter)?;
         }
         let asked = requests.asked();
-        let now = inner.clock.now();
         let submit = |input, attachment| {
-            inner.register.submit(Submission::new(router.clone(), now, inner.signer.policy(), input).with(attachment))
+            let (now, policy) = (inner.clock.now(), inner.signer.policy());
+            inner.register.submit(Submission::new(router.clone(), now, policy, input).with(attachment))
         };
-        let first = submit(Input::Enroll { token, kind, asked }, Attachment::Nothing).await.map_err(of_enrollment)?;
-        let answered = match first.answer {
-            Answer::Sign => {
-                let signed = inner.signer.sign(now, &router, &requests).await?;
-                let (client, server) = (signed.client_leaf(), signed.server_leaf());
-                let input = Input::StoreEnrolled { token, asked, client, server };
-                submit(input, Attachment::Chains(signed.chains())).await.map_err(of_enrollment)?
+        let begin = Input::Enroll { token, kind, asked };
+        let mut answered = submit(begin, Attachment::Nothing).await.map_err(of_enrollment)?;
+        for _ in 0..SIGNATURES_MAX {
+            if answered.answer != Answer::Sign {
+                break;
             }
-            _ => first,
-        };
+            let signed = inner.signer.sign(inner.clock.now(), &router, &requests).await?;
+            let (client, server) = (signed.client_leaf(), signed.server_leaf());
+            let input = Input::StoreEnrolled { token, asked, client, server };
+            answered = submit(input, Attachment::Chains(signed.chains())).await.map_err(of_enrollment)?;
+        }
         match answered.answer {
             Answer::Send(seq) => {
                 self.tell(EventKind::Enrolled, &router, seq, &answered);
@@ -228,6 +232,7 @@ impl Enroller {
                 EnrollmentRefusal::WrongKind => EnrollError::WrongMethod,
                 EnrollmentRefusal::Expired => EnrollError::Expired,
             }),
+            Answer::Sign => Err(EnrollError::Register(too_slow())),
             _ => Err(EnrollError::Register(lost_chains(&router))),
         }
     }
@@ -266,21 +271,21 @@ impl Enroller {
         let requests: Requests = inner.signer.check(client_pem, server_pem).await?;
         requests.client().check_router(router).map_err(ExtendError::WrongRouter)?;
         let asked = requests.asked();
-        let now = inner.clock.now();
         let submit = |input, attachment| {
-            inner.register.submit(Submission::new(router.clone(), now, inner.signer.policy(), input).with(attachment))
+            let (now, policy) = (inner.clock.now(), inner.signer.policy());
+            inner.register.submit(Submission::new(router.clone(), now, policy, input).with(attachment))
         };
         let request = Input::Request { epoch, asked, issuer_not_after: inner.signer.not_after() };
-        let first = submit(request, Attachment::Nothing).await.map_err(ExtendError::Register)?;
-        let answered = match first.answer {
-            Answer::Sign => {
-                let signed = inner.signer.sign(now, router, &requests).await?;
-                let (client, server) = (signed.client_leaf(), signed.server_leaf());
-                let input = Input::Store { epoch, asked, client, server };
-                submit(input, Attachment::Chains(signed.chains())).await.map_err(ExtendError::Register)?
+        let mut answered = submit(request, Attachment::Nothing).await.map_err(ExtendError::Register)?;
+        for _ in 0..SIGNATURES_MAX {
+            if answered.answer != Answer::Sign {
+                break;
             }
-            _ => first,
-        };
+            let signed = inner.signer.sign(inner.clock.now(), router, &requests).await?;
+            let (client, server) = (signed.client_leaf(), signed.server_leaf());
+            let input = Input::Store { epoch, asked, client, server };
+            answered = submit(input, Attachment::Chains(signed.chains())).await.map_err(ExtendError::Register)?;
+        }
         match answered.answer {
             Answer::Send(seq) => {
                 self.tell(EventKind::Issued, router, seq, &answered);
@@ -289,9 +294,10 @@ impl Enroller {
             }
             Answer::RefuseRequest(refusal) => {
                 let detail = Some(refusal.reason().to_owned());
-                inner.events.publish(now.wall, EventKind::RequestRefused, Some(router), None, detail);
+                inner.events.publish(inner.clock.now().wall, EventKind::RequestRefused, Some(router), None, detail);
                 Err(ExtendError::Refused(refusal))
             }
+            Answer::Sign => Err(ExtendError::Register(too_slow())),
             _ => Err(ExtendError::Register(lost_chains(router))),
         }
     }
@@ -319,6 +325,13 @@ fn of_enrollment(error: RegisterError) -> EnrollError {
     match error {
         RegisterError::UnknownRouter(_) => EnrollError::InvalidToken,
         error => EnrollError::Register(error),
+    }
+}
+
+/// Each time, so much passed between the signature and its storing that a copy of the register could not be trusted with the leaf.
+fn too_slow() -> RegisterError {
+    RegisterError::CommitFailed {
+        detail: "what was signed could not be stored in time; the clock may have jumped".to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use lifecycle::issuance::ForkVerdict;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -47,6 +48,11 @@ struct ByStatus {
     status: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByVerdict {
+    verdict: &'static str,
+}
+
 /// The controller's counters. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -60,6 +66,7 @@ struct Inner {
     channels_opened: Counter,
     channels_displaced: Counter,
     channels_closed: Counter,
+    forks: Family<ByVerdict, Counter>,
     logins: Family<ByOutcome, Counter>,
     requests: Family<ByStatus, Counter>,
 }
@@ -93,6 +100,12 @@ impl Default for Metrics {
             "Control channels that went down, for any reason",
             channels_closed.clone(),
         );
+        let forks = Family::default();
+        registry.register(
+            "forks_suspected",
+            "Older leaves that came back after a newer one was used: a crash, or a copied disk",
+            Family::clone(&forks),
+        );
         let logins = Family::default();
         registry.register("logins", "Attempts to begin a session", Family::clone(&logins));
         let requests = Family::default();
@@ -106,6 +119,7 @@ impl Default for Metrics {
             channels_opened,
             channels_displaced,
             channels_closed,
+            forks,
             logins,
             requests,
         }))
@@ -144,6 +158,15 @@ impl Metrics {
     /// A control channel went down.
     pub fn channel_closed(&self) {
         self.0.channels_closed.inc();
+    }
+
+    /// An older leaf came back after a newer one was used.
+    pub fn fork(&self, verdict: ForkVerdict) {
+        let verdict = match verdict {
+            ForkVerdict::Frozen => "frozen",
+            ForkVerdict::Refused => "refused",
+        };
+        self.0.forks.get_or_create(&ByVerdict { verdict }).inc();
     }
 
     pub(crate) fn login(&self, outcome: Outcome) {

@@ -299,6 +299,7 @@ async fn run(call: Call) -> Result<Response, ApiError> {
         Operation::RevokeRouter => native::revoke(call).await,
         Operation::ReEnrollRouter => native::re_enroll(call).await,
         Operation::ReadmitRouter => native::readmit(call).await,
+        Operation::DismissFork => native::dismiss_fork(call).await,
         Operation::RouterAudit => native::audit(call).await,
         Operation::Pipeline => native::pipeline(call).await,
         Operation::StartCampaign => native::start_campaign(call).await,

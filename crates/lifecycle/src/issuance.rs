@@ -12,9 +12,11 @@
 mod admission;
 mod enrollment;
 mod extension;
+mod fork;
 mod window;
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::facts::{Fingerprint, KeyId, Leaf, Now, RouterId, UnixTime};
@@ -23,10 +25,15 @@ use crate::step::Step;
 pub use admission::{AdmissionRefusal, Admitted};
 pub use enrollment::{EnrollmentKind, EnrollmentRefusal, Token, TokenId};
 pub use extension::{ConfirmRefusal, RequestRefusal};
+pub use fork::{Fork, ForkVerdict, Opening};
 pub use window::{Campaign, Window, WindowFacts, advise};
 
 /// Most confirmed leaves newer than the one last used that stay admitted at once.
 pub const CONFIRMED_MAX: usize = 4;
+
+/// Most leaves that were issued after the one last used and not confirmed that stay admitted at once. A router may have staged one of them
+/// long ago, with the 20303 lost, and asked again with other keys since.
+pub const PENDING_MAX: usize = 4;
 
 /// Most leaves older than the one last used that are kept, however fast a router renews within one overlap.
 /// As many as a router keeps generations.
@@ -108,6 +115,10 @@ pub struct Record {
     /// An unknown leaf that an operator has vouched for, until it is presented. It takes nothing from the leaves that are
     /// admitted meanwhile.
     pub voucher: Option<Voucher>,
+    /// When the epoch was raised last; `None` while it never was. What was issued before is void, whatever a restored register believes.
+    pub epoch_since: Option<UnixTime>,
+    /// An older leaf came back after a newer one was used, and no operator has decided yet which one lives.
+    pub fork: Option<Fork>,
 }
 
 /// The newest leaf that was presented in an admitted handshake.
@@ -117,6 +128,8 @@ pub struct LastUsed {
     pub seq: LeafSeq,
     /// When it was first used; the overlap of its predecessors runs from here.
     pub first_use: UnixTime,
+    /// From where it was first used, if that was seen.
+    pub from: Option<IpAddr>,
 }
 
 /// May a router connect?
@@ -165,6 +178,8 @@ pub enum Input {
     Use {
         /// What was presented.
         leaf: Leaf,
+        /// What it would open.
+        opens: Opening,
     },
     /// A 20302 arrived. Decides only; [`Input::Store`] brings what was signed for it.
     Request {
@@ -239,6 +254,15 @@ pub enum Input {
         /// What an operator would name it by.
         voucher: Voucher,
     },
+    /// The operator has looked into a [`Fork`]: it was a crash, and there is one holder.
+    DismissFork,
+}
+
+impl Input {
+    /// A hello that would open a channel, and of which nobody saw where it comes from.
+    pub fn hello(leaf: Leaf) -> Self {
+        Self::Use { leaf, opens: Opening::Channel { from: None, beside: None } }
+    }
 }
 
 /// What the register does with an input, and what may be said once that is durable. Without a barrier nothing is written.
@@ -307,6 +331,10 @@ pub enum Audit {
     Readmitted(LeafSeq),
     /// The operator vouched for a leaf that is yet to be presented.
     Vouched(Voucher),
+    /// An older leaf came back after a newer one was used: an alarm.
+    Forked(Fork),
+    /// The operator called that a crash.
+    ForkDismissed,
 }
 
 impl Record {
@@ -322,6 +350,8 @@ impl Record {
             token: Some(token),
             restored_from: None,
             voucher: None,
+            epoch_since: None,
+            fork: None,
         }
     }
 
@@ -337,13 +367,15 @@ impl Record {
             token: None,
             restored_from: None,
             voucher,
+            epoch_since: None,
+            fork: None,
         }
     }
 
     /// Decides one input. Same record, time and input: same outcome, on every controller.
     pub fn step(&self, now: Now, policy: &IssuancePolicy, input: Input) -> Outcome {
         match input {
-            Input::Use { leaf } => self.admit(now, policy, leaf),
+            Input::Use { leaf, opens } => self.admit(now, policy, leaf, opens),
             Input::Request { epoch, asked, issuer_not_after } => {
                 self.request(now, policy, epoch, asked, issuer_not_after)
             }
@@ -353,12 +385,13 @@ impl Record {
             Input::StoreEnrolled { token, asked, client, server } => {
                 self.store_enrolled(now, token, asked, client, server)
             }
-            Input::ReEnroll { token } => self.re_enroll(token),
-            Input::Revoke => self.revoke(),
+            Input::ReEnroll { token } => self.re_enroll(now, token),
+            Input::Revoke => self.revoke(now),
             Input::SetDisabled(disabled) => self.set_disabled(disabled),
             Input::Readmit { leaf } => self.readmit(now, policy, leaf),
             Input::Vouch { voucher } => self.vouch(voucher),
             Input::Claim { leaf, voucher } => self.claim(now, policy, leaf, voucher),
+            Input::DismissFork => self.dismiss_fork(),
         }
     }
 
@@ -377,9 +410,9 @@ impl Record {
         !self.leaves.is_empty()
     }
 
-    fn re_enroll(&self, token: Token) -> Outcome {
+    fn re_enroll(&self, now: Now, token: Token) -> Outcome {
         let mut record = self.clone();
-        record.epoch = Epoch(self.epoch.0.saturating_add(1));
+        record.begin_epoch(now);
         record.standing = match self.standing {
             Standing::Disabled => Standing::Disabled,
             Standing::Active | Standing::Revoked => Standing::Active,
@@ -393,9 +426,9 @@ impl Record {
         changed(record, audit, Answer::CloseChannels)
     }
 
-    fn revoke(&self) -> Outcome {
+    fn revoke(&self, now: Now) -> Outcome {
         let mut record = self.clone();
-        record.epoch = Epoch(self.epoch.0.saturating_add(1));
+        record.begin_epoch(now);
         record.standing = Standing::Revoked;
         record.leaves.clear();
         record.last_used = None;
@@ -416,6 +449,13 @@ impl Record {
         };
         let record = Record { standing, ..self.clone() };
         changed(record, audit, answer)
+    }
+
+    /// Whatever was issued or opened before is void from now on.
+    fn begin_epoch(&mut self, now: Now) {
+        self.epoch = Epoch(self.epoch.0.saturating_add(1));
+        self.epoch_since = Some(now.wall);
+        self.fork = None;
     }
 
     fn next_seq(&self) -> LeafSeq {

@@ -10,10 +10,26 @@ fn main() {
     if word == "layer" {
         return layer();
     }
+    // `--faults K` for another number of faults, `--most N` to stop after so many states.
+    let number = |name: &str| {
+        let mut words = std::env::args().skip_while(|word| word != name);
+        words.nth(1).and_then(|word| word.parse::<u64>().ok())
+    };
     for scope in SHORT.iter().chain(LONG).chain([&STOCK]).filter(|scope| scope.name.contains(&word)) {
         let goal = if scope.name == STOCK.name { Goal::Count } else { Goal::Claims };
         let began = Instant::now();
-        let outcome = Exploration::new(*scope, goal).run(1);
+        let mut scope = *scope;
+        if let (Some(faults), Some(_)) = (number("--faults"), scope.faults) {
+            scope.faults = u8::try_from(faults).ok();
+        }
+        let exploration = Exploration::new(scope, goal);
+        let outcome = match number("--most") {
+            Some(most) => exploration.walk(most),
+            None => exploration.run(1),
+        };
+        if !outcome.is_whole {
+            println!("stopped before its end:");
+        }
         println!(
             "{}: {} states, {} steps, depth {}, {:?}, unusable {}, torn {}",
             scope.name,

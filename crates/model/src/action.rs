@@ -18,6 +18,40 @@ pub enum Fate {
     Lags,
 }
 
+impl Action {
+    /// Does something go wrong by it, or does an operator interfere? Delays, time and time-outs are no faults.
+    pub fn is_fault(self) -> bool {
+        match self {
+            Self::Tick(fate) | Self::Ask(fate) => fate != Fate::Lives,
+            Self::Deliver { is_doubled, fate, .. } => is_doubled || fate != Fate::Lives,
+            Self::StockWrite { fails, .. } => fails,
+            Self::Lose(_)
+            | Self::Abandon(_)
+            | Self::Break(_)
+            | Self::Kill
+            | Self::PowerCut(_)
+            | Self::CommitThenDie(_)
+            | Self::CrashController(_)
+            | Self::ClockJump(_)
+            | Self::Revoke
+            | Self::ReEnroll
+            | Self::BackUp
+            | Self::StockGiveUp(_) => true,
+            Self::Notice(_)
+            | Self::Start
+            | Self::Commit
+            | Self::Clock
+            | Self::EnrollAgain
+            | Self::Restore
+            | Self::Apply(_)
+            | Self::StockDial(_)
+            | Self::StockLook(_)
+            | Self::StockForget
+            | Self::Sync => false,
+        }
+    }
+}
+
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {

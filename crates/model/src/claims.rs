@@ -78,9 +78,8 @@ impl State {
     }
 
     /// P1. For our router: of what a start would find now, and of what it would find after a power cut, some generation is admitted by some
-    /// controller, as it runs and as it would restart; unless an operator withdrew the identity, or every leaf that was ever admitted is past
-    /// NotAfter by the controller's clock. For a stock router: as long as its
-    /// certificate file holds whole what was last written to it.
+    /// controller, as it runs and as it would restart; unless an operator withdrew the identity, or every leaf on the disk is past NotAfter by the
+    /// controllers' clocks. For a stock router: as long as its certificate file holds whole what was last written to it.
     fn is_never_without(&self, scope: &Scope) -> bool {
         if self.operator.has_withdrawn {
             return true;
@@ -113,11 +112,10 @@ impl State {
             return true;
         }
         match &self.control {
-            Control::Exuvia(desk) => [Some(&desk.durable), desk.tip.as_deref()].into_iter().flatten().all(|record| {
-                nodes().any(|(_, at)| {
-                    papers.iter().any(|paper| is_admitted(scope, record, *paper, at)) || is_over(scope, record, at)
-                })
-            }),
+            Control::Exuvia(desk) => [Some(&desk.durable), desk.tip.as_deref()]
+                .into_iter()
+                .flatten()
+                .all(|record| nodes().any(|(_, at)| papers.iter().any(|paper| is_admitted(scope, record, *paper, at)))),
             Control::Stock(cluster) => {
                 let mut rows = nodes().filter_map(|(node, at)| Some((cluster.rows.get(usize::from(node))?, at)));
                 let is_admitted = |(row, at): (&crate::state::Row, u8)| match row.admitted {
@@ -145,13 +143,6 @@ pub(crate) fn generations(disk: &Disk) -> Vec<Paper> {
         .collect()
 }
 
-/// Has the last leaf that this router ever used expired before a renewal was completed? What is staged since then was never admitted, and may
-/// have been replaced by a later request whose answer was lost. A restored register does not know what was used since the copy.
-fn is_over(scope: &Scope, record: &Record, at: u8) -> bool {
-    let last = record.last_used.and_then(|last| record.leaf_at(last.seq));
-    record.restored_from.is_none() && last.is_some_and(|last| last.client.is_expired(scope.instant(at)))
-}
-
 /// Would a hello with this leaf be admitted?
 pub(crate) fn is_admitted(scope: &Scope, record: &Record, paper: Paper, at: u8) -> bool {
     let policy = scope.issuance();
@@ -161,7 +152,7 @@ pub(crate) fn is_admitted(scope: &Scope, record: &Record, paper: Paper, at: u8) 
         return true;
     }
     record.restored_from.is_some() && {
-        let (_, held) = record.step(now, &policy, Input::Use { leaf }).split();
+        let (_, held) = record.step(now, &policy, Input::hello(leaf)).split();
         matches!(held.release(lifecycle::Durable::after_commit()), Answer::Admit(_))
     }
 }

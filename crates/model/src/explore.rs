@@ -1,8 +1,11 @@
-//! The exploration itself: every action in every state, breadth first, by `stateright`.
+//! The exploration itself: every action in every state, breadth first, by `stateright`. Where the faults are counted, there are far more states, and
+//! [`walk`] meets them depth first.
+
+mod walk;
 
 use std::sync::Arc;
 
-use stateright::{Checker, HasDiscoveries, Model, Path, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::action::{Action, Fate};
 use crate::claims::{CLAIMS, Claim};
@@ -51,6 +54,8 @@ pub struct Outcome {
     pub broken: Vec<(Claim, Tale)>,
     /// The defect that was looked for.
     pub found: Option<Tale>,
+    /// Was every state within the bounds met? Not if the search was stopped.
+    pub is_whole: bool,
 }
 
 /// A path, told.
@@ -80,6 +85,9 @@ impl Exploration {
     /// Runs it to its end on this many threads. With one, the same states are met in the same order every time.
     pub fn run(self, threads: usize) -> Outcome {
         let (scope, seen, goal) = (self.scope, Arc::clone(&self.seen), self.goal);
+        if let (Some(_), Goal::Claims) = (scope.faults, goal) {
+            return self.walk(u64::MAX);
+        }
         let finish = match goal {
             Goal::Refute => HasDiscoveries::Any,
             Goal::Claims | Goal::Count | Goal::Find(_) => HasDiscoveries::All,
@@ -89,10 +97,12 @@ impl Exploration {
         let (unique, steps) = (checker.unique_state_count() as u64, checker.state_count() as u64);
         let depth = checker.max_depth() as u64;
         let mut discoveries = checker.discoveries();
-        let broken =
-            CLAIMS.iter().filter_map(|claim| Some((*claim, retold.tell(discoveries.remove(claim.name())?)))).collect();
-        let found = discoveries.remove(FOUND).map(|path| retold.tell(path));
-        Outcome { scope, unique, steps, depth, seen, broken, found }
+        let broken = CLAIMS
+            .iter()
+            .filter_map(|claim| Some((*claim, retold.tell(discoveries.remove(claim.name())?.into_vec()))))
+            .collect();
+        let found = discoveries.remove(FOUND).map(|path| retold.tell(path.into_vec()));
+        Outcome { scope, unique, steps, depth, seen, broken, found, is_whole: true }
     }
 
     /// One action, if it is possible and within the bounds.
@@ -100,8 +110,7 @@ impl Exploration {
         self.carry_out(state, action, Story::silent()).map(|turn| turn.state)
     }
 
-    fn tell(&self, path: Path<State, Action>) -> Tale {
-        let steps = path.into_vec();
+    fn tell(&self, steps: Vec<(State, Option<Action>)>) -> Tale {
         let mut lines: Vec<Line> = Vec::new();
         let mut actions = Vec::new();
         let mut end = None;
@@ -125,7 +134,12 @@ impl Exploration {
     }
 
     fn carry_out(&self, state: &State, action: Action, story: Story) -> Option<Turn<'_>> {
+        let is_counted = self.scope.faults.is_some() && action.is_fault();
+        if is_counted && state.left.faults == 0 {
+            return None;
+        }
         let mut turn = Turn { scope: &self.scope, seen: &self.seen, state: state.clone(), story };
+        turn.state.left.faults -= u8::from(is_counted);
         let happened = match action {
             Action::Tick(fate) => turn.tick(fate),
             Action::Deliver { at, is_doubled, fate } => turn.deliver(at.into(), is_doubled, fate),

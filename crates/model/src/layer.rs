@@ -33,8 +33,8 @@ fn run(plan: &Plan) -> Evidence {
     );
     evidence.notes.push(
         "P1 is judged in every state, for what a start would find now and for what it would find after a power cut. It promises nothing once \
-         an operator has withdrawn the identity and until a new enrollment is stored; once the leaf that the router used last is past its \
-         NotAfter, with no renewal completed before; on a stock controller whose one fingerprint names an expired leaf, or whose database was \
+         an operator has withdrawn the identity and until a new enrollment is stored; once every leaf on the disk is past its NotAfter; on a \
+         stock controller whose one fingerprint names an expired leaf, or whose database was \
          restored from before the oldest unexpired leaf on the disk was signed; and for a stock router whose own certificate file is \
          truncated, or whose last write a power cut has undone: those states are counted in rows of their own."
             .to_owned(),
@@ -42,8 +42,7 @@ fn run(plan: &Plan) -> Evidence {
     evidence.notes.push(
         "\"One lagging\" means, of two stock controllers, that each applies the common log in its own time; of two of ours, which share one \
          register, that the second one's clock is a step behind and that what it has signed waits. Late answers, late 20303 of processes that \
-         are gone, and jobs begun before another one's commit are part of every exploration. Signing takes less than a step of the clock \
-         where copies are restored."
+         are gone, and jobs begun before another one's commit are part of every exploration."
             .to_owned(),
     );
     for scope in scopes {
@@ -148,9 +147,16 @@ fn fault_words(scope: &Scope) -> String {
 }
 
 fn bounds(scope: &Scope, outcome: &Outcome) -> String {
+    let counted = match scope.faults {
+        Some(1) => ". Of all these one at a time, wherever it may strike".to_owned(),
+        Some(most) => {
+            format!(". Of all these at most {most} in one history, in every combination, wherever they may strike")
+        }
+        None => String::new(),
+    };
     format!(
         "**{}**: {} states, {} steps, depth {}. Bounds: {} attempts, {} leaves, {} messages in flight, {} deaths of the router, {} of the \
-         controller, {} steps of the clock, {} controllers; {}.",
+         controller, {} steps of the clock, {} controllers; {}{counted}.",
         scope.name,
         outcome.unique,
         outcome.steps,

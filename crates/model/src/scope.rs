@@ -116,6 +116,9 @@ pub struct Scope {
     pub is_patient: bool,
     /// Does every start of a stock router renew (`--extend`)?
     pub extends_at_start: bool,
+    /// How many things go wrong in all, of whatever kind, each within its own bound; `None` = as many as those allow. Delays and reorderings, time
+    /// that passes and time-outs are not counted: they are always free.
+    pub faults: Option<u8>,
     /// Does a state remember the characteristic steps of known defects?
     pub marks: bool,
     /// A mistake.
@@ -155,6 +158,7 @@ impl Scope {
             is_grouped: true,
             is_patient: false,
             extends_at_start: false,
+            faults: None,
             marks: false,
             mistake: None,
         }

@@ -20,6 +20,33 @@ const B: Scope = calm("", Make::Exuvia, Make::Stock);
 const C: Scope = calm("", Make::Stock, Make::Exuvia);
 const D: Scope = calm("", Make::Stock, Make::Stock);
 
+/// Everything that the issue asks for at once: two attempts, two deaths a side, three steps of the clock, four messages in flight, every kind of
+/// fault, two controllers of which one lags; and no more than `faults` of them in all.
+const fn together(name: &'static str, router: Make, controller: Make, faults: u8) -> Scope {
+    Scope {
+        nodes: 2,
+        second_lags: true,
+        days: DUE,
+        attempts: 2,
+        leaves: 3,
+        in_flight: 4,
+        router_crashes: 2,
+        power_cuts: true,
+        controller_crashes: 2,
+        disk_failures: 1,
+        loses: true,
+        doubles: true,
+        strays: true,
+        breaks: true,
+        revokes: true,
+        re_enrolls: true,
+        restores: true,
+        clock_jumps: 1,
+        faults: Some(faults),
+        ..Scope::new(name, router, controller)
+    }
+}
+
 /// From the day on which the renewal is due.
 const DUE: &[u16] = &[61, 62, 95, 170];
 
@@ -68,6 +95,7 @@ pub const SHORT: &[Scope] = &[
         ..A
     },
     Scope { name: "a15 same key", keeps_key: true, loses: true, days: &[61], ..A },
+    together("a16 together, one fault", Make::Exuvia, Make::Exuvia, 1),
     Scope { name: "b1 router dies", attempts: 1, leaves: 2, router_crashes: 2, power_cuts: true, days: &[61], ..B },
     Scope { name: "b2 controller dies", attempts: 1, leaves: 2, controller_crashes: 2, days: &[61], ..B },
     Scope {
@@ -97,6 +125,19 @@ pub const SHORT: &[Scope] = &[
         days: &[61],
         ..B
     },
+    together("b11 together, one fault", Make::Exuvia, Make::Stock, 1),
+    Scope { name: "b12 operator", attempts: 1, leaves: 2, re_enrolls: true, revokes: true, days: &[61], ..B },
+    Scope { name: "b13 clock", attempts: 1, leaves: 1, clock_jumps: 2, days: THREE, ..B },
+    Scope {
+        name: "b14 disk",
+        attempts: 1,
+        leaves: 1,
+        disk_failures: 2,
+        router_crashes: 1,
+        power_cuts: true,
+        days: &[61, 62],
+        ..B
+    },
     Scope {
         name: "c1 both die",
         attempts: 1,
@@ -119,6 +160,17 @@ pub const SHORT: &[Scope] = &[
     Scope { name: "c4 two controllers", nodes: 2, second_lags: true, days: DUE, ..C },
     Scope { name: "c5 operator", attempts: 1, leaves: 2, re_enrolls: true, revokes: true, days: &[61, 62], ..C },
     Scope { name: "c6 restore", attempts: 1, restores: true, days: &[61, 62, 95], ..C },
+    Scope { name: "c7 clock", attempts: 2, loses: true, clock_jumps: 2, days: DUE, ..C },
+    Scope {
+        name: "c8 disk",
+        disk_failures: 2,
+        router_crashes: 1,
+        power_cuts: true,
+        controller_crashes: 1,
+        days: DUE,
+        ..C
+    },
+    together("c9 together, one fault", Make::Stock, Make::Exuvia, 1),
 ];
 
 /// Stock against stock, counted.
@@ -171,6 +223,9 @@ pub const LONG: &[Scope] = &[
         ..C
     },
     Scope { name: "C2 messages", attempts: 1, leaves: 2, loses: true, doubles: true, breaks: true, days: &[61], ..C },
+    together("A5 together", Make::Exuvia, Make::Exuvia, 2),
+    together("B5 together", Make::Exuvia, Make::Stock, 2),
+    together("C3 together", Make::Stock, Make::Exuvia, 2),
 ];
 
 /// Stock against stock, at night.

@@ -210,6 +210,8 @@ pub enum Change {
     ReEnroll,
     /// Sets the fingerprint, and nothing else.
     Enroll(Paper),
+    /// The router is deleted.
+    Delete,
 }
 
 /// What a controller has with the router.
@@ -332,6 +334,8 @@ pub struct Left {
     pub asks: u8,
     /// See [`crate::Scope::clock_jumps`].
     pub clock_jumps: u8,
+    /// See [`crate::Scope::faults`]; stays as it is where they are not counted.
+    pub faults: u8,
 }
 
 /// What the operator has done.

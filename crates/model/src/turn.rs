@@ -256,10 +256,6 @@ impl Turn<'_> {
 
     fn after_the_clock(&mut self) {
         self.sight(Sight::ClockMoved);
-        if self.scope.restores {
-            // Signing takes less than a step of the clock. Otherwise a leaf could be dated a day before a copy that does not know it.
-            self.state.wire.retain(|message| !matches!(message.body, Body::Signed { .. }));
-        }
         let now = self.router_now();
         let turns = self.scope.turns();
         match &mut self.state.router {

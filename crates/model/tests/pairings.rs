@@ -59,6 +59,31 @@ fn a_stock_router_on_a_stock_controller_loses_its_identity() {
 }
 
 #[test]
+fn depth_first_and_breadth_first_meet_the_same_states() {
+    let scope = Scope { loses: true, router_crashes: 1, days: &[61], ..calm("both ways", Make::Exuvia, Make::Exuvia) };
+    let broad = Exploration::new(scope, Goal::Claims).run(1);
+    let deep = Exploration::new(scope, Goal::Claims).walk(u64::MAX);
+    assert!(deep.is_whole && deep.broken.is_empty());
+    assert_eq!((broad.unique, broad.steps), (deep.unique, deep.steps));
+    let cut = Exploration::new(scope, Goal::Claims).walk(broad.unique / 2);
+    assert!(!cut.is_whole, "a search that was stopped says so");
+}
+
+#[test]
+fn counted_faults_are_as_many_as_they_are_counted() {
+    let calm = calm("counted", Make::Exuvia, Make::Exuvia);
+    let explored = |faults| {
+        let scope = Scope { loses: true, router_crashes: 2, days: &[61], faults, ..calm };
+        Exploration::new(scope, Goal::Claims).walk(u64::MAX)
+    };
+    let none = explored(Some(0));
+    assert_eq!((none.seen.times(Sight::Lost), none.seen.times(Sight::RouterDied)), (0, 0));
+    assert!(none.seen.times(Sight::Renewed) > 0);
+    let (one, two) = (explored(Some(1)), explored(Some(2)));
+    assert!(none.unique < one.unique && one.unique < two.unique);
+}
+
+#[test]
 fn one_exploration_twice_meets_the_same_states() {
     let calm = calm("twice", Make::Exuvia, Make::Exuvia);
     let run = || Exploration::new(calm, Goal::Claims).run(1);

@@ -62,8 +62,8 @@ pub(crate) enum Order {
     Replace(Arc<Credentials>),
     /// Attach a further underlay.
     Prove(Arc<Credentials>),
-    /// Send 20302; on a stock controller after attaching an underlay that presents `present`.
-    Request { present: Arc<Credentials>, request: ExtensionRequest },
+    /// Send 20302; on a stock controller after attaching an underlay that presents `present`, if there is to be one.
+    Request { present: Option<Arc<Credentials>>, request: ExtensionRequest },
     /// Send 20303.
     Verify { number: GenerationNumber, client_chain_pem: String },
     /// Detach underlays that present older generations.
@@ -85,6 +85,8 @@ pub struct Peer {
     pub version: Option<String>,
     /// Does it know Exuvia's abilities?
     pub is_exuvia: bool,
+    /// Which of its addresses answered.
+    pub at: Endpoint,
 }
 
 /// What a line has to say.
@@ -178,7 +180,7 @@ impl Lines {
     pub fn know(&mut self, entries: &[Entry]) {
         self.lines.retain(|contact, _| entries.iter().any(|entry| entry.contact == *contact));
         for entry in entries {
-            let endpoints: Vec<Endpoint> = entry.addresses.iter().map(|(address, _)| endpoint(address)).collect();
+            let endpoints: Vec<Endpoint> = entry.dialable().map(endpoint).collect();
             match self.lines.get_mut(&entry.contact) {
                 Some(line) if line.endpoints == endpoints => {}
                 Some(line) => {

@@ -259,6 +259,10 @@ impl<D: Disk> IdentityStore<D> {
         let (digest_bytes, digest) = format::encode_digest(&record_of(number, files));
         let contents =
             [(CLIENT, &files.client), (SERVER, &files.server), (BUNDLE, &files.bundle), (DIGEST, &digest_bytes)];
+        if let Err(error) = self.void_digest(&folder, path.join(DIGEST)) {
+            self.memory.given_up.insert(number);
+            return Err(if condemns(&error) { StoreError::Condemned { number, source: error } } else { error.into() });
+        }
         for (name, content) in contents {
             if let Err(error) = self.refill(&folder, path.join(name), name, content) {
                 self.memory.given_up.insert(number);
@@ -279,6 +283,19 @@ impl<D: Disk> IdentityStore<D> {
                 Err(StoreError::ReadsBackDifferently { number })
             }
         }
+    }
+
+    /// A whole digest beside files that are being written anew would be taken for damage after a crash: it goes first. One that PREPARE made is
+    /// empty or zeros, and costs nothing here.
+    fn void_digest(&mut self, folder: &D::Folder, path: PathBuf) -> Result<(), StorageError> {
+        let old = at(self.disk.read(folder, DIGEST, DIGEST_MAX_BYTES), Operation::Read, &path)?;
+        if old.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let mut file = at(self.disk.open_for_writing(folder, DIGEST), Operation::Open, &path)?;
+        at(self.disk.set_size(&mut file, 0), Operation::Write, &path)?;
+        at(self.disk.sync_file(&mut file), Operation::SyncFile, &path)?;
+        at(self.disk.close(file), Operation::Close, &path)
     }
 
     /// Writes a prepared file whole. Bytes of an earlier process are cut off first: their sync may have failed, and only what is written anew

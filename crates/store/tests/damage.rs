@@ -317,6 +317,49 @@ fn numbers_are_never_used_twice() {
 }
 
 #[test]
+fn the_newest_generation_is_damaged_and_its_number_is_no_interrupted_attempt() {
+    let (mut disk, _) = enrolled();
+    let evidence = state("generations/0002/client.pem");
+    assert!(disk.rot(&evidence, 3));
+    let kept = disk.file(&evidence).unwrap().to_vec();
+    // Two starts: the first one drops it from the manifest, the second one knows nothing of that.
+    for _ in 0..2 {
+        let mut store = open(disk).unwrap();
+        let loaded = store.load(facts).unwrap();
+        assert_eq!(loaded.prepared(), None, "its keys are not those of an attempt that was cut off");
+        let manifest = loaded.manifest().unwrap().clone();
+        assert!(manifest.attempt.unwrap().number > number(2), "{manifest:?}");
+        store.commit(&manifest).unwrap();
+        store.sweep().unwrap();
+        disk = store.close().after_kill();
+    }
+    let mut store = open(disk).unwrap();
+    store.load(facts).unwrap();
+    let next = store.next_number();
+    assert!(next > number(2));
+    renew(&mut store, &mut Shown::default(), next.0, &[]).unwrap();
+    store.sweep().unwrap();
+    assert_eq!(store.disk().file(&evidence), Some(kept.as_slice()), "the evidence stays as it was");
+}
+
+#[test]
+fn an_older_release_forgot_that_a_generation_was_damaged_and_it_is_no_attempt_all_the_same() {
+    let (mut disk, _) = enrolled();
+    let mut store = open(disk).unwrap();
+    store.load(facts).unwrap();
+    // What releases before this one wrote: without the damaged candidate, and with its number as the attempt's.
+    let mut manifest = store.manifest().unwrap().clone();
+    manifest.candidates.retain(|candidate| candidate.number != number(2));
+    store.commit(&manifest).unwrap();
+    disk = store.close().after_kill();
+    assert!(disk.rot(state("generations/0002/client.pem"), 3));
+    let mut store = open(disk).unwrap();
+    let loaded = store.load(facts).unwrap();
+    assert_eq!(loaded.prepared(), None);
+    assert_eq!(loaded.damage().len(), 1);
+}
+
+#[test]
 fn after_a_failed_sync_the_generation_is_never_written_again() {
     let (disk, _) = enrolled();
     let mut probe = open(disk.clone()).unwrap();

@@ -42,6 +42,8 @@ pub enum FleetCommand {
     Rekey(Rekey),
     /// Vouch for one leaf of a router, whatever the register remembers of it.
     Readmit(Readmit),
+    /// Call an older leaf that came back a crash, where nobody else holds the router's identity.
+    Dismiss(Confirmed),
     /// Show a router's audit trail, newest first.
     Audit(Audit),
     /// Show who is due when, and who is stuck.

@@ -40,6 +40,7 @@ pub async fn run(printer: Printer, fleet: &Fleet) -> Result<(), Failure> {
         FleetCommand::Renew(args) => orders::renew(printer, &file, args).await,
         FleetCommand::Rekey(args) => orders::rekey(printer, &file, args).await,
         FleetCommand::Readmit(args) => orders::readmit(printer, &file, args).await,
+        FleetCommand::Dismiss(args) => orders::dismiss(printer, &file, args).await,
         FleetCommand::Events(args) => events::events(printer, &file, args).await,
     }
 }

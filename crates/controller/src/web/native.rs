@@ -102,6 +102,15 @@ pub(super) async fn readmit(call: Call) -> Result<Response, ApiError> {
     get(call).await
 }
 
+pub(super) async fn dismiss_fork(call: Call) -> Result<Response, ApiError> {
+    let answered = order(&call, Input::DismissFork, Attachment::Nothing).await?;
+    if answered.changed {
+        call.web.events.publish(call.now.wall, EventKind::ForkDismissed, Some(&call.id), None, None);
+        call.web.0.surveyor.forget().await;
+    }
+    get(call).await
+}
+
 fn known_leaf(found: &RouterView, fingerprint: &str) -> Result<Leaf, ApiError> {
     let known =
         found.record.leaves.iter().find(|leaf| leaf.client.fingerprint.to_string().eq_ignore_ascii_case(fingerprint));

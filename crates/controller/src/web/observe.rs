@@ -151,6 +151,11 @@ async fn looked_at(call: &Call) -> Result<Registry, ApiError> {
         "When the signing certificate's chain ends",
         ConstGauge::new(web.enroller.signer().not_after().as_s()),
     );
+    registry.register(
+        "forked_routers",
+        "Routers of which an older leaf came back after a newer one was used, and no operator has decided yet",
+        gauge(survey.forked),
+    );
     let campaign = i64::from(survey.campaign.is_some());
     registry.register("campaign_active", "Is a re-key of the whole fleet in force", ConstGauge::new(campaign));
     registry.register("campaign_outstanding_routers", "Routers that have yet to re-key", gauge(survey.outstanding));

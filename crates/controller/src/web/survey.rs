@@ -29,6 +29,8 @@ pub(super) struct Survey {
     pub(super) campaign: Option<Campaign>,
     /// Routers whose leaf in use was issued before the campaign.
     pub(super) outstanding: u64,
+    /// Routers of which an older leaf came back, and no operator has decided yet.
+    pub(super) forked: u64,
 }
 
 #[derive(Default)]
@@ -59,7 +61,8 @@ impl Surveyor {
 
 async fn survey(web: &Web, now: Now) -> Result<Survey, ApiError> {
     let campaign = web.register.meta().await.map_err(of_register)?.campaign;
-    let mut survey = Survey { at: now, counts: BTreeMap::new(), entries: Vec::new(), campaign, outstanding: 0 };
+    let mut survey =
+        Survey { at: now, counts: BTreeMap::new(), entries: Vec::new(), campaign, outstanding: 0, forked: 0 };
     let mut read = 0;
     loop {
         let query = RouterQuery { sort: RouterSort::Id, offset: read, ..RouterQuery::default() };
@@ -84,6 +87,7 @@ impl Survey {
         let record = &row.record;
         let progress = view::progress(row, self.at, &policy);
         *self.counts.entry(progress).or_default() += 1;
+        self.forked += u64::from(record.fork.is_some());
         if matches!(progress, Progress::AwaitingEnrollment | Progress::Disabled | Progress::Revoked) {
             return;
         }

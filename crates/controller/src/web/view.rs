@@ -6,11 +6,12 @@ use api::envelope::self_link;
 use api::fabric::FabricRouterView;
 use api::filter::FieldValue;
 use api::native::{
-    ConnectionView, LeafStageName, LeafView, Progress, RouterKind, RouterView as NativeView, StandingName,
+    ConnectionView, ForkVerdictName, ForkView, LeafStageName, LeafView, Progress, RouterKind, RouterView as NativeView,
+    StandingName,
 };
 use api::ziti::{EdgeRouterView, Nullable, TransitRouterView, VersionInfoView};
 use api::{ApiError, Secret};
-use lifecycle::issuance::{EnrollmentKind, IssuancePolicy, IssuedLeaf, LeafStage, Record, Standing};
+use lifecycle::issuance::{EnrollmentKind, Fork, ForkVerdict, IssuancePolicy, IssuedLeaf, LeafStage, Record, Standing};
 use lifecycle::{Now, UnixTime};
 use serde_json::{Map, Value};
 use store::register::{Chains, Router, RouterView, Sha1};
@@ -229,6 +230,21 @@ pub(super) fn native(web: &Web, now: Now, view: &RouterView) -> NativeView {
         connection: web.fleet.connected(&view.router.id).map(connection),
         token_expires_unix_s: record.token.filter(|_| !record.is_enrolled()).map(|token| token.expires.as_s()),
         restored_from_unix_s: record.restored_from.map(UnixTime::as_s),
+        fork: record.fork.map(fork),
+    }
+}
+
+fn fork(fork: Fork) -> ForkView {
+    ForkView {
+        older_sha256: fork.older.to_string(),
+        older_from: fork.older_from.map(|address| address.to_string()),
+        newer_seq: fork.newer.0,
+        newer_from: fork.newer_from.map(|address| address.to_string()),
+        at_unix_s: fork.at.as_s(),
+        verdict: match fork.verdict {
+            ForkVerdict::Frozen => ForkVerdictName::Frozen,
+            ForkVerdict::Refused => ForkVerdictName::Refused,
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::native::EventKind;
 use controller::fleet::Fleet as _;
 use http::{Method, StatusCode};
-use lifecycle::issuance::{EnrollmentKind::Edge, EnrollmentKind::Transit, LeafStage};
+use lifecycle::issuance::{EnrollmentKind::Edge, EnrollmentKind::Transit, ForkVerdict, LeafStage};
 use lifecycle::{RouterId, UnixTime};
 use net::channel::ChannelSettings;
 use net::dial::DialError;
@@ -117,11 +117,68 @@ async fn an_old_leaf_is_superseded_one_overlap_after_the_first_use_of_a_newer_on
     let new = line.renew(&old).await;
     old.connect(&world.daemon).await;
     new.connect(&world.daemon).await;
-    old.connect(&world.daemon).await;
     world.offset.advance(HOUR + Duration::from_secs(1));
     let (text, _) = refusal(old.dial(&world.daemon).await);
     assert!(text.contains("newer leaf"), "{text}");
     new.connect(&world.daemon).await;
+}
+
+#[tokio::test]
+async fn an_older_leaf_that_opens_a_channel_beside_a_newer_one_raises_the_alarm_and_nothing_is_retired() {
+    let mut world = World::new().await;
+    let owner = world.enrolled("r1", Edge).await;
+    let mut line = owner.connect(&world.daemon).await;
+    // Whoever copied the disk asks for leaves of its own, and uses them.
+    let thief = line.renew(&owner).await;
+    thief.connect(&world.daemon).await;
+    owner.connect(&world.daemon).await;
+    let told = world.next_told(EventKind::Alarm, "r1").await;
+    let detail = told.detail.clone().unwrap();
+    assert_eq!(detail.matches("127.0.0.1").count(), 2, "both addresses: {detail}");
+    let fork = world.record("r1").await.fork.unwrap();
+    assert_eq!((fork.older, fork.verdict), (owner.client.leaf().fingerprint(), ForkVerdict::Frozen));
+    world.offset.advance(HOUR * 48);
+    owner.connect(&world.daemon).await;
+    thief.connect(&world.daemon).await;
+    let metrics = world.request(http::Method::GET, "/metrics", None, serde_json::json!({})).await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in ["forks_suspected_total{verdict=\"frozen\"} 1", "forked_routers 1"] {
+        assert!(metrics.contains(&format!("exuvia_controller_{line}\n")), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_leaf_that_is_out_already_is_refused_and_raises_the_same_alarm() {
+    let mut world = World::new().await;
+    let old = world.enrolled("r1", Edge).await;
+    let mut line = old.connect(&world.daemon).await;
+    let new = line.renew(&old).await;
+    new.connect(&world.daemon).await;
+    world.offset.advance(HOUR + Duration::from_secs(1));
+    for _ in 0..3 {
+        refusal(old.dial(&world.daemon).await);
+    }
+    let told = world.next_told(EventKind::Alarm, "r1").await;
+    assert!(told.detail.as_deref().is_some_and(|detail| detail.contains("refused")), "{told:?}");
+    let fork = world.record("r1").await.fork.unwrap();
+    assert_eq!((fork.older, fork.verdict), (old.client.leaf().fingerprint(), ForkVerdict::Refused));
+    new.connect(&world.daemon).await;
+}
+
+#[tokio::test]
+async fn an_ordinary_renewal_raises_no_alarm() {
+    let world = World::new().await;
+    let old = world.enrolled("r1", Transit).await;
+    let mut line = old.connect(&world.daemon).await;
+    let new = line.renew(&old).await;
+    for proving in [&new, &old] {
+        let group = GroupHello::further(&line.answer);
+        let underlay = proving.dial_with(&world.daemon, Hello { group, ..proving.hello() }).await.unwrap();
+        underlay.join(&line.channel).unwrap();
+    }
+    assert_eq!(world.record("r1").await.fork, None, "further underlays of one group are never a fork");
+    new.connect(&world.daemon).await;
+    assert_eq!(world.record("r1").await.fork, None);
 }
 
 #[tokio::test]

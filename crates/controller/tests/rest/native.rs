@@ -140,6 +140,30 @@ async fn a_leaf_is_readmitted_only_if_it_is_this_routers() {
 }
 
 #[tokio::test]
+async fn an_older_leaf_that_came_back_is_shown_until_an_operator_calls_it_a_crash() {
+    let world = World::new().await;
+    let admin = world.login().await;
+    let (id, _, old) = admin.online("r1").await;
+    assert_eq!(view(&admin, &id).await["fork"], json!(null));
+    let body = Keys::new().body(&id);
+    let csr = |name: &str| body[name].as_str().unwrap().to_owned();
+    let router = RouterId::new(id.clone());
+    let newer = world.enroller.extend(&router, Epoch(1), csr("certCsr"), csr("serverCertCsr")).await.unwrap();
+    world.use_leaf(&id, &newer.chains.client_pem).await;
+    world.use_leaf(&id, &old).await;
+    let fork = view(&admin, &id).await["fork"].clone();
+    let fingerprint = Chain::from_pem(old.as_bytes()).unwrap().leaf().fingerprint().to_string();
+    assert_eq!((&fork["older_sha256"], &fork["verdict"]), (&json!(fingerprint), &json!("frozen")));
+    let at = format!("/api/v1/routers/{id}/dismiss-fork");
+    assert_eq!(admin.call("POST", &at, None).await.data()["fork"], json!(null));
+    let trail = admin.get(&format!("/api/v1/routers/{id}/audit")).await.data();
+    let events: Vec<&str> =
+        trail["entries"].as_array().unwrap().iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+    assert_eq!(events[..2], ["fork-dismissed", "fork-suspected"]);
+    assert_eq!(admin.call("POST", &at, None).await.data()["fork"], json!(null), "twice does no harm");
+}
+
+#[tokio::test]
 async fn a_campaign_is_announced_and_its_end_can_be_seen() {
     let world = World::new().await;
     let admin = world.login().await;

@@ -299,7 +299,7 @@ impl World {
     /// The router connects with this leaf.
     pub(crate) async fn use_leaf(&self, router: &str, chain_pem: &str) {
         let leaf = Chain::from_pem(chain_pem.as_bytes()).unwrap().leaf().facts();
-        self.submit(router, Input::Use { leaf }).await;
+        self.submit(router, Input::hello(leaf)).await;
     }
 
     pub(crate) async fn submit(&self, router: &str, input: Input) {

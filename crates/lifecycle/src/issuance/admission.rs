@@ -1,14 +1,14 @@
 //! Which leaf gets a channel. Decided after the finished handshake; the Result leaves only once the use is durable.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::{
-    Answer, Audit, Epoch, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, LeafStage, Outcome, Record, Standing, Voucher,
-    changed, noted, unchanged,
+    Answer, Asked, Audit, CONFIRMED_MAX, Epoch, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, LeafStage, NamesDigest,
+    Opening, Outcome, PENDING_MAX, PREDECESSORS_MAX, Record, Standing, Voucher, changed, noted, unchanged,
 };
 use crate::facts::{Fingerprint, Leaf, Now, UnixTime};
-use crate::issuance::{Asked, CONFIRMED_MAX, NamesDigest, PREDECESSORS_MAX};
 
 /// A leaf that got a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,16 +57,24 @@ impl AdmissionRefusal {
 /// and up to a second because certificates know no parts of one.
 const BACKDATED_MAX: Duration = Duration::from_secs(61);
 
+/// Longest time between the signing of a leaf and the decision to store it; what was signed longer ago is signed anew.
+const STORED_WITHIN: Duration = Duration::from_secs(15);
+
+/// Longest time between the signing of a leaf and the end of the commit that stores it, as far as a restored register can believe.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(60);
+
 impl Record {
-    pub(super) fn admit(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf) -> Outcome {
+    pub(super) fn admit(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf, opens: Opening) -> Outcome {
         match self.judge(now, policy, leaf.fingerprint, Some(&leaf)) {
-            Ok(Verdict::Known(issued)) => self.used(now, policy, issued),
+            Ok(Verdict::Known(issued)) => self.used(now, policy, issued, opens),
             Ok(Verdict::IssuedAfterBackup) => {
-                let (record, seq) = self.adopt(now, policy, leaf);
+                let (record, seq) = self.adopt(now, policy, leaf, opens.from());
                 let answer = Answer::Admit(Admitted { seq, epoch: self.epoch });
                 changed(record, Audit::ReadmittedAfterRestore(seq), answer)
             }
-            Err(refusal) => noted(Audit::Refused(refusal), Answer::RefuseAdmission(refusal)),
+            Err(refusal) => self
+                .came_back_too_late(now, &leaf, refusal, opens)
+                .unwrap_or_else(|| noted(Audit::Refused(refusal), Answer::RefuseAdmission(refusal))),
         }
     }
 
@@ -102,7 +110,7 @@ impl Record {
         }
         let Some(issued) = self.leaf(fingerprint) else {
             return match (self.restored_from, presented) {
-                (Some(taken), Some(leaf)) if leaf.not_before.plus(BACKDATED_MAX) >= taken => {
+                (Some(taken), Some(leaf)) if self.may_be_from_after(taken, leaf) => {
                     in_dates(leaf, now.wall)?;
                     let last_used = self.last_used.and_then(|last| self.leaf_at(last.seq));
                     if last_used.is_some_and(|last| leaf.not_before < last.client.not_before) {
@@ -115,24 +123,44 @@ impl Record {
             };
         };
         in_dates(&issued.client, now.wall)?;
-        if self.last_used.is_some_and(|last| issued.seq < last.seq && !last.is_in_overlap(now, policy)) {
+        if self.last_used.is_some_and(|last| issued.seq < last.seq && !last.is_in_overlap(now, policy))
+            && !self.is_frozen(issued.seq)
+        {
             return Err(AdmissionRefusal::Superseded);
         }
         Ok(Verdict::Known(issued))
     }
 
-    fn used(&self, now: Now, policy: &IssuancePolicy, issued: &IssuedLeaf) -> Outcome {
+    /// Can this leaf have been stored after the copy was taken, in the epoch that the copy knows?
+    fn may_be_from_after(&self, taken: UnixTime, leaf: &Leaf) -> bool {
+        leaf.not_before.plus(BACKDATED_MAX).plus(COMMITTED_WITHIN) >= taken && self.is_of_this_epoch(leaf)
+    }
+
+    /// Was it signed since the epoch was raised last?
+    pub(super) fn is_of_this_epoch(&self, leaf: &Leaf) -> bool {
+        self.epoch_since.is_none_or(|since| leaf.not_before.plus(BACKDATED_MAX) >= since)
+    }
+
+    /// Was it signed so long ago that a copy taken meanwhile would not believe it? Then it is not stored.
+    pub(super) fn is_stale(now: Now, leaf: &Leaf) -> bool {
+        now.wall.since(leaf.not_before.plus(BACKDATED_MAX)) > STORED_WITHIN
+    }
+
+    fn used(&self, now: Now, policy: &IssuancePolicy, issued: &IssuedLeaf, opens: Opening) -> Outcome {
         let answer = Answer::Admit(Admitted { seq: issued.seq, epoch: self.epoch });
-        if self.last_used.is_some_and(|last| issued.seq <= last.seq) {
-            return unchanged(answer);
+        match self.last_used {
+            Some(last) if issued.seq < last.seq => self.came_back(now, issued, last, opens, answer),
+            Some(last) if issued.seq == last.seq => unchanged(answer),
+            Some(_) | None => {
+                let mut record = self.clone();
+                record.make_last_used(now, policy, issued.seq, opens.from());
+                changed(record, Audit::FirstUse(issued.seq), answer)
+            }
         }
-        let mut record = self.clone();
-        record.make_last_used(now, policy, issued.seq);
-        changed(record, Audit::FirstUse(issued.seq), answer)
     }
 
     /// Takes a leaf into the set that the register has no memory of, as the one last used.
-    fn adopt(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf) -> (Record, LeafSeq) {
+    fn adopt(&self, now: Now, policy: &IssuancePolicy, leaf: Leaf, from: Option<IpAddr>) -> (Record, LeafSeq) {
         let seq = self.next_seq();
         let mut record = self.clone();
         record.last_seq = seq;
@@ -144,7 +172,7 @@ impl Record {
             issued_at: now.wall,
             stage: LeafStage::Used,
         });
-        record.make_last_used(now, policy, seq);
+        record.make_last_used(now, policy, seq, from);
         (record, seq)
     }
 
@@ -162,15 +190,19 @@ impl Record {
                 let mut record = self.clone();
                 // Its successors are withdrawn: the operator says that this leaf is the one the router holds.
                 record.leaves.retain(|leaf| leaf.seq <= seq);
-                record.make_last_used(now, policy, seq);
+                record.make_last_used(now, policy, seq, None);
                 (record, seq)
             }
-            None => self.adopt(now, policy, leaf),
+            None => self.adopt(now, policy, leaf, None),
         };
+        if self.fork.is_some() {
+            // Of two holders the operator has named one, and the other one goes at once.
+            record.leaves.retain(|leaf| leaf.seq == seq);
+        }
         // The operator's word is newer than the copy: what it withdraws cannot prove itself any more.
         record.restored_from = None;
         // Nor may whoever holds a withdrawn leaf go on asking for new ones on the channel that it opened.
-        record.epoch = Epoch(self.epoch.0.saturating_add(1));
+        record.begin_epoch(now);
         changed(record, Audit::Readmitted(seq), Answer::CloseChannels)
     }
 
@@ -192,23 +224,27 @@ impl Record {
             && self.leaf(leaf.fingerprint).is_none()
             && in_dates(&leaf, now.wall).is_ok();
         if !is_vouched_for {
-            return self.admit(now, policy, leaf);
+            // Of the refused hello the register has taken note already.
+            return self.admit(now, policy, leaf, Opening::Underlay { from: None });
         }
-        let (mut record, seq) = self.adopt(now, policy, leaf);
-        // The operator's word is newer than the copy that the register may have come from.
+        let (mut record, seq) = self.adopt(now, policy, leaf, None);
+        // The operator's word is newer than the copy that the register may have come from, and than any alarm.
         record.restored_from = None;
+        record.fork = None;
         let answer = Answer::Admit(Admitted { seq, epoch: self.epoch });
         changed(record, Audit::Readmitted(seq), answer)
     }
 
     /// Makes the leaf at `seq` the one last used. Its predecessors get one overlap, except those whose own was over before.
-    fn make_last_used(&mut self, now: Now, policy: &IssuancePolicy, seq: LeafSeq) {
+    fn make_last_used(&mut self, now: Now, policy: &IssuancePolicy, seq: LeafSeq, from: Option<IpAddr>) {
+        let fork = self.fork;
+        let is_kept = |of| fork.is_some_and(|fork| fork.keeps(of));
         if let Some(last) = self.last_used
             && !last.is_in_overlap(now, policy)
         {
-            self.leaves.retain(|leaf| leaf.seq >= last.seq || leaf.seq == seq);
+            self.leaves.retain(|leaf| leaf.seq >= last.seq || leaf.seq == seq || is_kept(leaf.seq));
         }
-        self.last_used = Some(LastUsed { seq, first_use: now.wall });
+        self.last_used = Some(LastUsed { seq, first_use: now.wall, from });
         if let Some(leaf) = self.leaves.iter_mut().find(|leaf| leaf.seq == seq) {
             leaf.stage = LeafStage::Used;
         }
@@ -217,8 +253,13 @@ impl Record {
         // So is a voucher: the router lives, and an older leaf must not come back over a newer one long after it was vouched for.
         self.voucher = None;
         self.forget_settled(now.wall);
-        let predecessors = self.leaves.iter().filter(|leaf| leaf.seq < seq).count();
-        self.leaves.drain(..predecessors.saturating_sub(PREDECESSORS_MAX));
+        let predecessors = self.leaves.iter().filter(|leaf| leaf.seq < seq && !is_kept(leaf.seq)).count();
+        let mut surplus = predecessors.saturating_sub(PREDECESSORS_MAX);
+        self.leaves.retain(|leaf| {
+            let goes = surplus > 0 && leaf.seq < seq && !is_kept(leaf.seq);
+            surplus -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Drops what no rule can admit any more: expired predecessors of the leaf last used. The end of an overlap alone drops
@@ -226,9 +267,14 @@ impl Record {
     pub(super) fn forget_settled(&mut self, wall: UnixTime) {
         let Some(last) = self.last_used else { return };
         self.leaves.retain(|leaf| leaf.seq >= last.seq || !leaf.client.is_expired(wall));
+        // With the last of its leaves but one, a fork is over: there is nothing left that two could hold.
+        let is_over = |fork: super::Fork| {
+            fork.verdict == super::ForkVerdict::Frozen && !self.leaves.iter().any(|leaf| leaf.seq < fork.newer)
+        };
+        self.fork = self.fork.filter(|fork| !is_over(*fork));
     }
 
-    /// Of the leaves newer than the one last used, keeps the newest pending one and the newest [`CONFIRMED_MAX`] confirmed
+    /// Of the leaves newer than the one last used, keeps the newest [`PENDING_MAX`] pending ones and the newest [`CONFIRMED_MAX`] confirmed
     /// ones. What an enrollment got stays until a leaf is used: it is all that the router has.
     pub(super) fn bound_unused(&mut self) {
         let enrolled = self.token.and_then(|token| token.enrolled);
@@ -237,7 +283,7 @@ impl Record {
             let newer = self.leaves.iter().rev().filter(move |leaf| leaf.seq > used && leaf.stage == stage);
             newer.skip(most).map(|leaf| leaf.seq)
         };
-        let surplus: Vec<LeafSeq> = surplus(LeafStage::Pending, 1)
+        let surplus: Vec<LeafSeq> = surplus(LeafStage::Pending, PENDING_MAX)
             .chain(surplus(LeafStage::Confirmed, CONFIRMED_MAX))
             .filter(|seq| Some(*seq) != enrolled)
             .collect();

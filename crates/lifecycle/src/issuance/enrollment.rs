@@ -59,6 +59,9 @@ impl Record {
             Ok(Token { enrolled: Some(seq), .. }) => return unchanged(Answer::Send(seq)),
             Ok(held) => held,
         };
+        if Self::is_stale(now, &client) {
+            return unchanged(Answer::Sign);
+        }
         let (mut record, seq) = self.with_leaf(now, asked, client, server);
         record.token = Some(Token { enrolled: Some(seq), ..held });
         changed(record, Audit::Enrolled(seq), Answer::Send(seq))

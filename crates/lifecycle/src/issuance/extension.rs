@@ -17,6 +17,8 @@ pub enum RequestRefusal {
     NotEnrolled,
     /// The issuer ends so soon that the new leaf would be worth less than the old one.
     IssuerEndsSoon,
+    /// There may be two holders of the router's leaves, and nothing more is kept for both of them until the operator has decided.
+    Forked,
 }
 
 impl RequestRefusal {
@@ -28,6 +30,9 @@ impl RequestRefusal {
             Self::NotEnrolled => "the router is not enrolled",
             Self::IssuerEndsSoon => {
                 "the signing certificate ends so soon that the new leaf would not outlive the old one"
+            }
+            Self::Forked => {
+                "an older leaf of this router came back after a newer one was used; the operator has to say which one lives"
             }
         }
     }
@@ -59,6 +64,9 @@ impl Record {
         if let Some(same) = self.repeatable(now, policy, asked) {
             return unchanged(Answer::Send(same.seq));
         }
+        if self.is_full_of_frozen() {
+            return refuse(RequestRefusal::Forked);
+        }
         let life = issuer_not_after.since(now.wall).min(policy.leaf_life);
         let last_used = self.last_used.and_then(|last| self.leaf_at(last.seq));
         let outlives = last_used.is_none_or(|last| now.wall.plus(life) > last.client.not_after);
@@ -83,6 +91,9 @@ impl Record {
         // Two controllers may have signed for the same request; whoever committed first gave the answer.
         if let Some(same) = self.repeatable(now, policy, asked) {
             return unchanged(Answer::Send(same.seq));
+        }
+        if Self::is_stale(now, &client) {
+            return unchanged(Answer::Sign);
         }
         let (record, seq) = self.with_leaf(now, asked, client, server);
         changed(record, Audit::Issued(seq), Answer::Send(seq))

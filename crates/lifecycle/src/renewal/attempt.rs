@@ -166,9 +166,9 @@ impl Renewal {
             return None;
         }
         let (controller, contact) = self.reachable(live)?;
-        let Link::Up { since, grouped } = contact.link else { return None };
+        let since = contact.up_since()?;
         self.retry_at = now.uptime.plus(self.policy.attempt_deadline_for(self.life()));
-        if grouped {
+        if contact.is_grouped() {
             return Some(Step::free(vec![Effect::Prove { controller, generation: live }]));
         }
         if now.uptime < since.plus(self.policy.churn) {
@@ -180,7 +180,7 @@ impl Renewal {
         Some(Step::free(vec![Effect::Replace { controller, generation: live }]))
     }
 
-    fn spacing_left(&self, now: Now) -> Duration {
+    pub(super) fn spacing_left(&self, now: Now) -> Duration {
         let spacing = self.policy.spacing_for(self.life());
         self.manifest.attempt.map_or(Duration::ZERO, |last| spacing.saturating_sub(now.wall.since(last.began)))
     }
@@ -232,7 +232,7 @@ impl Renewal {
             return step;
         }
         let live = self.live();
-        let present = self.choose(&contact).unwrap_or(live);
+        let present = (!contact.is_closed_to_underlays()).then(|| self.choose(&contact).unwrap_or(live));
         let deadline = now.uptime.plus(self.policy.attempt_deadline_for(self.life()));
         self.phase = Phase::Requested { live, attempt, controller: controller.clone(), deadline };
         let number = attempt.number;
@@ -264,7 +264,7 @@ impl Renewal {
         controller: &ControllerId,
         contact: &Contact,
     ) -> Option<RouterStep> {
-        let Link::Up { since, grouped: false } = contact.link else { return None };
+        let since = contact.up_since().filter(|_| !contact.is_grouped())?;
         let live = self.live();
         let shows_older = contact.last_admitted != Some(live);
         let ripe = since.plus(self.policy.churn);

@@ -22,7 +22,12 @@ pub struct Contact {
     pub failures: u32,
     /// Refusals in a row: which candidate's turn it is.
     pub turn: u32,
+    /// Further underlays in a row that it refused although they showed a leaf that it had admitted or confirmed, and its channel lives.
+    pub refused_underlays: u32,
 }
+
+/// After so many refused further underlays a channel counts as one that none can join.
+const REFUSED_UNDERLAYS_MAX: u32 = 3;
 
 /// Is there a channel?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +53,14 @@ pub enum Link {
 
 impl Contact {
     fn new(now: Now) -> Self {
-        Self { link: Link::Down { retry_at: now.uptime }, last_admitted: None, verified: None, failures: 0, turn: 0 }
+        Self {
+            link: Link::Down { retry_at: now.uptime },
+            last_admitted: None,
+            verified: None,
+            failures: 0,
+            turn: 0,
+            refused_underlays: 0,
+        }
     }
 
     /// Is there a channel?
@@ -58,7 +70,27 @@ impl Contact {
 
     /// Is there a channel that further underlays can join?
     pub fn is_grouped(&self) -> bool {
-        matches!(self.link, Link::Up { grouped: true, .. })
+        matches!(self.link, Link::Up { grouped: true, .. }) && !self.is_closed_to_underlays()
+    }
+
+    /// Has it refused so many further underlays that there is no use in trying another one on this channel?
+    pub(super) fn is_closed_to_underlays(&self) -> bool {
+        self.refused_underlays >= REFUSED_UNDERLAYS_MAX
+    }
+
+    /// Since when there has been a channel, if there is one.
+    pub(super) fn up_since(&self) -> Option<Uptime> {
+        match self.link {
+            Link::Up { since, .. } => Some(since),
+            Link::Down { .. } | Link::Dialing { .. } => None,
+        }
+    }
+
+    /// A further underlay with this leaf was refused while the channel lives.
+    fn underlay_refused(&mut self, generation: GenerationNumber) {
+        if self.is_up() && [self.last_admitted, self.verified].contains(&Some(generation)) {
+            self.refused_underlays = self.refused_underlays.saturating_add(1).min(REFUSED_UNDERLAYS_MAX);
+        }
     }
 }
 
@@ -115,6 +147,7 @@ impl Renewal {
                 contact.link = Link::Up { since: now.uptime, grouped };
                 contact.failures = 0;
                 contact.turn = 0;
+                contact.refused_underlays = 0;
                 if window.is_some() {
                     self.advice = window;
                 }
@@ -186,8 +219,19 @@ impl Renewal {
         outcome: ProofOutcome,
     ) -> RouterStep {
         match outcome {
-            ProofOutcome::Admitted => self.admitted(now, controller, generation, &mut vec![]),
+            ProofOutcome::Admitted => {
+                if let Some(contact) = self.contacts.get_mut(controller) {
+                    contact.refused_underlays = 0;
+                }
+                self.admitted(now, controller, generation, &mut vec![])
+            }
             ProofOutcome::Refused | ProofOutcome::Unreachable => {
+                if outcome == ProofOutcome::Refused {
+                    self.note_denial(generation);
+                    if let Some(contact) = self.contacts.get_mut(controller) {
+                        contact.underlay_refused(generation);
+                    }
+                }
                 if let Phase::Requested { controller: asked, deadline, .. } = &mut self.phase
                     && asked == controller
                 {

@@ -70,8 +70,8 @@ pub enum Effect {
         controller: ControllerId,
         /// Whose keys.
         number: GenerationNumber,
-        /// The leaf that the controller admits.
-        present: GenerationNumber,
+        /// The leaf that the controller admits; `None` where it has refused further underlays and the channel has to do as it is.
+        present: Option<GenerationNumber>,
     },
     /// Send a 20303 for this generation. Ends in [`super::Input::VerifyAnswered`], or in nothing.
     Verify {

@@ -85,6 +85,10 @@ pub struct Proof {
     pub tries: u32,
     /// What is under way.
     pub pending: Pending,
+    /// Was the last 20303 answered with anything but success?
+    pub was_error: bool,
+    /// How often that was followed by a refusal of the leaf itself, since a controller last said yes.
+    pub denials: u32,
 }
 
 /// What a proof waits for.
@@ -100,7 +104,14 @@ pub enum Pending {
 
 impl Proof {
     pub(crate) fn new(now: Now, window: Duration) -> Self {
-        Self { until: now.uptime.plus(window), next_try: now.uptime, tries: 0, pending: Pending::Nothing }
+        Self {
+            until: now.uptime.plus(window),
+            next_try: now.uptime,
+            tries: 0,
+            pending: Pending::Nothing,
+            was_error: false,
+            denials: 0,
+        }
     }
 }
 

@@ -8,6 +8,12 @@ use crate::facts::{ControllerId, GenerationNumber, Now};
 use crate::manifest::Origin;
 use crate::step::Step;
 
+/// Denials by each controller with a channel after which there is no hope for a leaf.
+const DENIALS_EACH: u32 = 3;
+
+/// More of them are not counted.
+const DENIALS_MAX: u32 = 12;
+
 impl Renewal {
     /// Enters Proving and says what leaves first. The caller commits the manifest that says so.
     pub(super) fn begin_proving(&mut self, now: Now, live: GenerationNumber, next: GenerationNumber) -> Vec<Effect> {
@@ -49,11 +55,16 @@ impl Renewal {
         if next != number || !matches!(proof.pending, Pending::Answer(_)) {
             return Step::free(vec![]);
         }
-        if answer == VerifyAnswer::Success
-            && let Some(contact) = self.contacts.get_mut(controller)
-        {
-            contact.verified = Some(next);
+        match answer {
+            VerifyAnswer::Success => {
+                proof.denials = 0;
+                if let Some(contact) = self.contacts.get_mut(controller) {
+                    contact.verified = Some(next);
+                }
+            }
+            VerifyAnswer::Error => {}
         }
+        proof.was_error = answer == VerifyAnswer::Error;
         let then = self.shake_hands(now, next, &mut proof);
         self.phase = Phase::Proving { live, next, proof };
         Step::free(then)
@@ -63,9 +74,9 @@ impl Renewal {
     fn shake_hands(&mut self, now: Now, next: GenerationNumber, proof: &mut Proof) -> Vec<Effect> {
         proof.pending = Pending::Nothing;
         let Some((controller, contact)) = self.reachable(next) else { return vec![] };
-        let Link::Up { since, grouped } = contact.link else { return vec![] };
+        let Some(since) = contact.up_since() else { return vec![] };
         let patience = self.policy.attempt_deadline_for(self.life());
-        if grouped {
+        if contact.is_grouped() {
             proof.pending = Pending::Handshake(now.uptime.plus(patience));
             return vec![Effect::Prove { controller, generation: next }];
         }
@@ -94,7 +105,8 @@ impl Renewal {
             }
             Pending::Nothing => {}
         }
-        if now.uptime >= proof.until && proof.tries > 0 {
+        let is_over = now.uptime >= proof.until && proof.tries > 0;
+        if is_over || self.is_hopeless(now, &proof) {
             let retry_in = self.count_failure(now);
             self.phase = Phase::Steady { live };
             let failure = Failure::Unproven;
@@ -130,6 +142,24 @@ impl Renewal {
             proof.next_try = now.uptime.plus(wait);
         }
         Step::free(vec![])
+    }
+
+    /// A controller said no to the 20303, and then refused the leaf itself.
+    pub(super) fn note_denial(&mut self, generation: GenerationNumber) {
+        if let Phase::Proving { next, proof, .. } = &mut self.phase
+            && *next == generation
+            && core::mem::take(&mut proof.was_error)
+        {
+            proof.denials = proof.denials.saturating_add(1).min(DENIALS_MAX);
+        }
+    }
+
+    /// Every controller has denied this leaf again and again: it was replaced there, and only a new attempt helps. That begins as soon as the
+    /// spacing of attempts allows, instead of at the end of the window; the leaf stays a candidate.
+    fn is_hopeless(&self, now: Now, proof: &Proof) -> bool {
+        let up = self.contacts.values().filter(|contact| contact.is_up()).count();
+        let enough = u32::try_from(up).unwrap_or(u32::MAX).saturating_mul(DENIALS_EACH).min(DENIALS_MAX);
+        up > 0 && proof.denials >= enough && self.spacing_left(now).is_zero()
     }
 
     pub(super) fn proof_tries(&self) -> u32 {

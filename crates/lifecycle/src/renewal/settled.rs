@@ -46,6 +46,10 @@ impl Renewal {
                 settle(&mut proof.until);
                 settle(&mut proof.next_try);
                 proof.tries = proof.tries.min(1);
+                if self.policy.verify_window.is_zero() {
+                    // The first try ends the window; no denials are needed for that.
+                    (proof.was_error, proof.denials) = (false, 0);
+                }
                 match &mut proof.pending {
                     Pending::Answer(at) | Pending::Handshake(at) => settle(at),
                     Pending::Nothing => {}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod enrollment;
+mod fork;
 mod random;
 mod restored;
 mod story;

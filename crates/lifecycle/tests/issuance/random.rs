@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use lifecycle::issuance::{
-    Admitted, Answer, Asked, CONFIRMED_MAX, Epoch, Input, LeafSeq, LeafStage, PREDECESSORS_MAX, Record, Standing,
+    Admitted, Answer, Asked, CONFIRMED_MAX, Epoch, Input, LeafSeq, LeafStage, PENDING_MAX, PREDECESSORS_MAX, Record,
+    Standing,
 };
 use lifecycle::{Leaf, UnixTime};
 use proptest::prelude::*;
@@ -43,6 +44,7 @@ enum Act {
     Vouch(Index),
     /// A leaf that was refused, with its name.
     Claim(Index),
+    DismissFork,
     /// The register is lost and comes back from a copy of this very moment.
     Restore,
 }
@@ -65,6 +67,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => index().prop_map(Act::Readmit),
         1 => index().prop_map(Act::Vouch),
         2 => index().prop_map(Act::Claim),
+        1 => Just(Act::DismissFork),
         1 => Just(Act::Restore),
     ]
 }
@@ -102,12 +105,12 @@ impl World {
             Act::Restore => self.desk.record.restored_from = Some(self.desk.now.wall),
             Act::Hello(index) => {
                 let leaf = pick(&index).expect("there is one");
-                self.step(Input::Use { leaf });
+                self.step(Input::hello(leaf));
             }
             Act::StrangeHello => {
                 let strange = leaf(next, now_s - 60 * DAY_S);
                 self.leaves.push(strange);
-                self.step(Input::Use { leaf: strange });
+                self.step(Input::hello(strange));
             }
             Act::Request { keys, is_stale } => {
                 if self.step(request(of(is_stale), keys)) == Answer::Sign {
@@ -139,6 +142,7 @@ impl World {
             }
             Act::Revoke => drop(self.step(Input::Revoke)),
             Act::SetDisabled(disabled) => drop(self.step(Input::SetDisabled(disabled))),
+            Act::DismissFork => drop(self.step(Input::DismissFork)),
             Act::Readmit(index) => {
                 let leaf = pick(&index).expect("there is one");
                 self.step(Input::Readmit { leaf });
@@ -197,12 +201,14 @@ impl World {
         let used = record.last_used.map_or(LeafSeq(0), |last| last.seq);
         let newer = |stage| record.leaves.iter().filter(|leaf| leaf.seq > used && leaf.stage == stage).count();
         let enrolled = usize::from(record.token.is_some_and(|token| token.enrolled.is_some()));
-        assert!(newer(LeafStage::Pending) <= 1 + enrolled);
+        assert!(newer(LeafStage::Pending) <= PENDING_MAX + enrolled);
         assert!(newer(LeafStage::Confirmed) <= CONFIRMED_MAX + enrolled);
-        assert!(record.leaves.len() <= PREDECESSORS_MAX + 1 + CONFIRMED_MAX + 1 + enrolled);
+        // While there may be two holders nothing is retired, and at some point nothing is issued either.
+        let frozen = if record.fork.is_some() { 1 + CONFIRMED_MAX + PENDING_MAX } else { 0 };
+        assert!(record.leaves.len() <= PREDECESSORS_MAX + 1 + CONFIRMED_MAX + PENDING_MAX + enrolled + frozen);
         for leaf in &record.leaves {
             let link = record.check_link(*now, &policy(), leaf.client.fingerprint);
-            let outcome = record.step(*now, &policy(), Input::Use { leaf: leaf.client });
+            let outcome = record.step(*now, &policy(), Input::hello(leaf.client));
             let hello = outcome.settle(|_| Ok::<(), ()>(())).unwrap();
             assert_eq!(link.is_ok(), matches!(hello, Answer::Admit(_)), "links and hellos see one admitted set");
         }
@@ -242,7 +248,7 @@ fn check_answer(desk: &Desk, input: &Input, answer: Answer) {
             }
         }
         Answer::Admit(Admitted { seq, epoch }) => {
-            let (Input::Use { leaf } | Input::Claim { leaf, .. }) = input else { panic!("{input:?} is admitted") };
+            let (Input::Use { leaf, .. } | Input::Claim { leaf, .. }) = input else { panic!("{input:?} is admitted") };
             assert_eq!(record.leaf_at(seq).expect("it is known").client, *leaf);
             assert_eq!(epoch, record.epoch);
             assert!(record.last_used.expect("it was used").seq >= seq, "the use is durable before the Result");
@@ -287,12 +293,14 @@ fn check_set(before: &Record, admitted: &[u64], desk: &Desk, input: &Input) {
             assert!(gone.is_empty() || before.leaves.len() > PREDECESSORS_MAX, "a use begins an overlap");
             assert!(gone.iter().all(|leaf| Some(leaf.seq) < last));
         }
-        // 20302 replaces the one pending leaf, 20303 the oldest of too many confirmed ones.
+        // 20302 replaces the oldest of too many pending leaves, 20303 the oldest of too many confirmed ones.
         Input::Store { .. } => assert!(gone.len() <= 1 && gone.iter().all(|leaf| leaf.stage == LeafStage::Pending)),
         Input::Confirm { .. } => {
             let confirmed = admitted.len() > CONFIRMED_MAX;
             assert!(gone.is_empty() || confirmed && gone.len() == 1 && gone[0].stage == LeafStage::Confirmed);
         }
+        // What the fork alone had kept goes with it.
+        Input::DismissFork => assert!(gone.iter().all(|leaf| Some(leaf.seq) < record.last_used.map(|last| last.seq))),
         Input::Request { .. }
         | Input::Enroll { .. }
         | Input::StoreEnrolled { .. }
@@ -306,7 +314,7 @@ fn check_set(before: &Record, admitted: &[u64], desk: &Desk, input: &Input) {
         Input::Store { client, .. } | Input::StoreEnrolled { client, .. } => {
             assert!(came.iter().all(|&&n| n == number(client)));
         }
-        Input::Use { leaf } => {
+        Input::Use { leaf, .. } => {
             assert!(came.is_empty() || before.restored_from.is_some() && came == [&number(leaf)]);
         }
         Input::Claim { leaf, voucher } => {
@@ -356,7 +364,7 @@ proptest! {
                 break;
             }
             if reconnects {
-                prop_assert!(matches!(desk.give(Input::Use { leaf: file }), Answer::Admit(_)), "file {file:?}");
+                prop_assert!(matches!(desk.give(Input::hello(file)), Answer::Admit(_)), "file {file:?}");
             }
             let Answer::Send(seq) = desk.extend(1, next) else { panic!("it is answered") };
             next += 1;

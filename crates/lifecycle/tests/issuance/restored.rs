@@ -3,14 +3,16 @@
 use lifecycle::issuance::{AdmissionRefusal, Answer, Audit, ConfirmRefusal, Input, LeafSeq, Record};
 use lifecycle::{RouterId, UnixTime};
 
-use crate::world::{DAY_S, Desk, HOUR_S, LIFE_S, claim, fingerprint, leaf, policy, token, voucher};
+use crate::world::{
+    DAY_S, Desk, HOUR_S, LIFE_S, claim, fingerprint, leaf, policy, store, store_enrolled, token, voucher,
+};
 
 fn refused(refusal: AdmissionRefusal) -> Answer {
     Answer::RefuseAdmission(refusal)
 }
 
 fn hello(n: u64, born_s: i64) -> Input {
-    Input::Use { leaf: leaf(n, born_s) }
+    Input::hello(leaf(n, born_s))
 }
 
 /// Copied on day 30 with leaf 1 in use; today is day 40.
@@ -65,6 +67,53 @@ fn after_a_restore_the_newest_of_several_is_found_whatever_comes_first() {
         assert!(matches!(desk.give(hello(n, born_s)), Answer::Admit(_)));
     }
     assert_eq!(desk.later(HOUR_S + 1).set(), [9]);
+}
+
+#[test]
+fn a_leaf_that_was_signed_before_the_copy_and_stored_after_it_is_believed() {
+    // Dated back by a minute, signed a moment before the copy was taken, stored as late as it may be.
+    let taken_s = 30 * DAY_S;
+    let (signed_s, stored_s) = (taken_s - 1, taken_s + 14);
+    let born_s = signed_s - 60;
+    let mut live = Desk::in_use();
+    live.later(stored_s);
+    assert_eq!(live.give(store(live.epoch(), 9, 9, born_s)), Answer::Send(LeafSeq(2)));
+    let mut desk = Desk::in_use();
+    desk.record.restored_from = Some(UnixTime::from_s(taken_s));
+    desk.later(stored_s + 60);
+    assert!(matches!(desk.give(hello(9, born_s)), Answer::Admit(_)));
+}
+
+#[test]
+fn what_was_signed_long_ago_is_signed_anew_and_not_stored() {
+    let mut desk = Desk::in_use();
+    desk.later(DAY_S);
+    let (epoch, now_s) = (desk.epoch(), desk.now_s());
+    assert_eq!(
+        desk.give(store(epoch, 9, 9, now_s - 60 - 17)),
+        Answer::Sign,
+        "a copy taken meanwhile would not believe it"
+    );
+    assert!(desk.commit.is_none());
+    assert_eq!(desk.give(store(epoch, 9, 9, now_s - 60 - 15)), Answer::Send(LeafSeq(2)));
+    desk.give(Input::ReEnroll { token: token(5, now_s) });
+    assert_eq!(desk.give(store_enrolled(5, 4, 4, now_s - 60 - 17)), Answer::Sign);
+    assert_eq!(desk.give(store_enrolled(5, 4, 4, now_s)), Answer::Send(LeafSeq(3)));
+}
+
+#[test]
+fn a_restored_register_believes_nothing_that_was_withdrawn_right_before_the_copy() {
+    let mut desk = Desk::in_use();
+    desk.later(30 * DAY_S);
+    let stolen = leaf(9, desk.now_s());
+    desk.later(20).give(Input::ReEnroll { token: token(5, 30 * DAY_S) });
+    desk.enroll(5, 4, 4);
+    assert!(desk.admits(4));
+    desk.record.restored_from = Some(desk.later(20).now.wall);
+    // Dated back, it could be from after the copy; but it is older than the enrollment that the copy knows.
+    let dated_back =
+        lifecycle::Leaf { not_before: stolen.not_before.minus(core::time::Duration::from_secs(60)), ..stolen };
+    assert!(matches!(desk.give(Input::hello(dated_back)), Answer::RefuseAdmission(_)));
 }
 
 #[test]

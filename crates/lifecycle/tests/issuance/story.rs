@@ -1,8 +1,8 @@
 //! Renewals of one router, told input by input.
 
 use lifecycle::issuance::{
-    AdmissionRefusal, Answer, Audit, CONFIRMED_MAX, ConfirmRefusal, Epoch, Input, LeafSeq, LeafStage, RequestRefusal,
-    Standing,
+    AdmissionRefusal, Answer, Audit, CONFIRMED_MAX, ConfirmRefusal, Epoch, Input, LeafSeq, LeafStage, PENDING_MAX,
+    RequestRefusal, Standing,
 };
 use lifecycle::{Leaf, UnixTime};
 
@@ -55,6 +55,51 @@ fn a_thousand_lost_replies_make_one_leaf() {
 }
 
 #[test]
+fn b_4_a_stock_router_whose_new_file_was_lost_before_it_was_used_has_its_old_leaf_and_gets_the_same_new_one() {
+    let mut desk = Desk::in_use();
+    let mut router = GoRouter { file: 1 };
+    desk.later(60 * DAY_S);
+    router.round(&mut desk, 2, true);
+    assert_eq!(router.file, 2);
+    // It wrote without a sync, and a power cut undid that before it had connected once.
+    router.file = 1;
+    assert!(desk.later(20 * DAY_S).admits(router.file), "no time alone ends what is in use");
+    router.round(&mut desk, 3, true);
+    assert_eq!(router.file, 2, "the register kept what it had issued for these keys and names");
+}
+
+/// The limit that design-holes.md names: what only the router's own disk can lose, no controller gives back by itself.
+#[test]
+fn b_4_a_stock_router_that_loses_its_new_file_after_the_overlap_is_refused_with_an_alarm_until_the_operator_decides() {
+    let mut desk = Desk::in_use();
+    desk.later(60 * DAY_S).renew(2);
+    assert!(desk.admits(2));
+    desk.later(HOUR_S + 1);
+    assert_eq!(desk.hello(1), refused(AdmissionRefusal::Superseded), "its file holds the old leaf again");
+    assert!(desk.record.fork.is_some(), "the operator is told");
+    desk.give(Input::Readmit { leaf: leaf(1, 0) });
+    assert!(desk.admits(1));
+}
+
+/// A router's disk goes back in time: outside P1 by name, and not a word is believed that the register has gone beyond.
+#[test]
+fn e_9_a_router_whose_disk_went_back_in_time_is_refused_with_an_alarm_until_the_operator_readmits_it() {
+    let mut desk = Desk::in_use();
+    for n in 2..=4 {
+        desk.later(20 * DAY_S).renew(n);
+        assert!(desk.admits(n));
+    }
+    desk.later(DAY_S);
+    // A snapshot from the time of leaf 2 is put in place.
+    assert!(matches!(desk.hello(2), Answer::RefuseAdmission(_)));
+    assert!(matches!(desk.commit.clone().unwrap().audit, Audit::Forked(_)));
+    assert!(desk.admits(4), "whoever has the newest one is not disturbed");
+    desk.give(Input::Readmit { leaf: leaf(2, 20 * DAY_S) });
+    assert!(desk.admits(2));
+    assert_eq!(desk.set(), [2]);
+}
+
+#[test]
 fn a_year_of_renewals_on_one_channel_leaves_the_file_admitted_after_every_one() {
     let mut desk = Desk::in_use();
     let mut router = GoRouter { file: 1 };
@@ -76,7 +121,7 @@ fn the_overlap_runs_from_the_first_use_and_not_from_the_confirmation() {
     desk.later(DAY_S).renew(2);
     assert!(desk.later(20 * DAY_S).admits(1), "no time alone ends a leaf that is in use");
     assert!(desk.admits(2));
-    assert!(desk.later(HOUR_S).admits(1), "its file may have been lost with the page cache");
+    assert_eq!(desk.later(HOUR_S).set(), [1, 2], "its file may have been lost with the page cache");
     assert_eq!(desk.later(1).hello(1), refused(AdmissionRefusal::Superseded));
     assert!(desk.admits(2));
 }
@@ -139,7 +184,7 @@ fn asking_with_new_keys_every_time_does_not_fill_the_register() {
         if n % 3 == 0 {
             assert!(matches!(desk.confirm(n), Answer::Confirmed(_)));
         }
-        assert!(desk.record.leaves.len() <= 1 + CONFIRMED_MAX + 1);
+        assert!(desk.record.leaves.len() <= 1 + CONFIRMED_MAX + PENDING_MAX);
     }
     assert!(desk.admits(1));
 }
@@ -168,14 +213,15 @@ fn only_use_removes() {
 }
 
 #[test]
-fn at_most_four_confirmed_leaves_and_one_pending_wait_beside_the_one_in_use() {
+fn at_most_four_confirmed_leaves_and_four_pending_ones_wait_beside_the_one_in_use() {
     let mut desk = Desk::in_use();
     for n in 2..12 {
         desk.later(60).renew(n);
     }
-    desk.extend(12, 12);
-    desk.extend(13, 13);
-    assert_eq!(desk.set(), [1, 8, 9, 10, 11, 13]);
+    for n in 12..17 {
+        desk.extend(n, n);
+    }
+    assert_eq!(desk.set(), [1, 8, 9, 10, 11, 13, 14, 15, 16]);
     assert_eq!(desk.confirm(12), Answer::RefuseConfirm(ConfirmRefusal::NotThatLeaf));
 }
 
@@ -259,10 +305,25 @@ fn a_confirmation_that_comes_too_late_is_refused_so_that_nobody_throws_a_better_
 fn a_leaf_overtaken_between_its_proof_and_the_commit_is_refused() {
     let mut desk = Desk::in_use();
     desk.extend(2, 2);
-    // The hello with leaf 2 was read while it was pending; a request of another attempt commits first.
-    desk.extend(3, 3);
+    // The hello with leaf 2 was read while it was pending; requests of other attempts commit first, more of them than have room.
+    for n in 3..3 + PENDING_MAX as u64 {
+        desk.extend(n, n);
+    }
     assert_eq!(desk.hello(2), refused(AdmissionRefusal::Unknown), "no Result says that it is proven");
     assert!(desk.admits(1) && desk.admits(3));
+}
+
+#[test]
+fn a_staged_leaf_whose_20303_was_lost_outlives_the_old_one_and_the_requests_of_later_attempts() {
+    let mut desk = Desk::in_use();
+    desk.later(60 * DAY_S).extend(2, 2);
+    // Its 20303 never arrived. Later attempts were asked for with other keys, and their answers were lost.
+    for n in 3..2 + PENDING_MAX as u64 {
+        desk.later(DAY_S).extend(n, n);
+    }
+    desk.later(30 * DAY_S);
+    assert_eq!(desk.hello(1), refused(AdmissionRefusal::Expired));
+    assert!(desk.admits(2), "it is all that the router has");
 }
 
 #[test]

@@ -42,6 +42,9 @@ fn states() -> Vec<(&'static str, Desk)> {
     restored.record.restored_from = Some(UnixTime::from_s(30 * DAY_S));
     let mut vouched = used.clone();
     vouched.give(Input::Vouch { voucher: voucher(7) });
+    let mut forked = overlap.clone();
+    assert!(forked.admits(1));
+    forked.later(DAY_S);
     vec![
         ("Token 1 waits", fresh),
         ("Token 1 has expired", lapsed_token),
@@ -51,6 +54,7 @@ fn states() -> Vec<(&'static str, Desk)> {
         ("1 used, 2 confirmed", confirmed),
         ("2 used, 1 in its last second of overlap", overlap),
         ("2 used, 1 one second past the overlap", superseded),
+        ("2 used, 1 came back in its overlap, a day later", forked),
         ("1 used and expired", expired),
         ("Disabled with 1 used, 2 confirmed", disabled),
         ("Revoked", revoked),
@@ -66,7 +70,7 @@ fn inputs(desk: &Desk) -> Vec<(&'static str, Option<i64>, Input)> {
     let stale = Epoch(epoch.0 - 1);
     let hello = |n| {
         let born_s = desk.record.leaf(fingerprint(n)).map_or(0, |leaf| leaf.client.not_before.as_s());
-        Input::Use { leaf: leaf(n, born_s) }
+        Input::hello(leaf(n, born_s))
     };
     let confirm = |epoch, n| Input::Confirm { epoch, fingerprint: fingerprint(n) };
     let ends = |days: i64| UnixTime::from_s(now_s + days * DAY_S);
@@ -75,8 +79,8 @@ fn inputs(desk: &Desk) -> Vec<(&'static str, Option<i64>, Input)> {
     vec![
         ("Use(1)", None, hello(1)),
         ("Use(2)", None, hello(2)),
-        ("Use(8, unknown, of day 20)", None, Input::Use { leaf: leaf(8, 20 * DAY_S) }),
-        ("Use(8, unknown, of today)", None, Input::Use { leaf: leaf(8, now_s) }),
+        ("Use(8, unknown, of day 20)", None, Input::hello(leaf(8, 20 * DAY_S))),
+        ("Use(8, unknown, of today)", None, Input::hello(leaf(8, now_s))),
         ("Use(1), past its end", Some(LIFE_S + 1), hello(1)),
         ("Use(1), before its start", Some(-1), hello(1)),
         ("Request(keys 1)", None, request(epoch, 1)),
@@ -107,6 +111,7 @@ fn inputs(desk: &Desk) -> Vec<(&'static str, Option<i64>, Input)> {
         ("Readmit(1)", None, Input::Readmit { leaf: leaf(1, 0) }),
         ("Readmit(2)", None, Input::Readmit { leaf: leaf(2, 40 * DAY_S) }),
         ("Readmit(8, unknown)", None, Input::Readmit { leaf: leaf(8, now_s - 1) }),
+        ("DismissFork", None, Input::DismissFork),
         ("Readmit(1), past its end", Some(LIFE_S + 1), Input::Readmit { leaf: leaf(1, 0) }),
         ("Vouch(7)", None, Input::Vouch { voucher: voucher(7) }),
         ("Vouch(8)", None, Input::Vouch { voucher: voucher(8) }),
@@ -172,6 +177,8 @@ fn commit_word(commit: &Commit) -> String {
         Audit::Revoked(epoch) => format!("Revoked, epoch {}", epoch.0),
         Audit::Disabled => String::from("Disabled"),
         Audit::Enabled => String::from("Enabled"),
+        Audit::Forked(fork) => format!("Forked {:?}, newer #{}", fork.verdict, fork.newer.0),
+        Audit::ForkDismissed => String::from("ForkDismissed"),
     };
     format!("{what}  {audit}")
 }

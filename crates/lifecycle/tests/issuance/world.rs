@@ -148,7 +148,7 @@ impl Desk {
     /// A hello with leaf `n`, as the register knows it.
     pub(crate) fn hello(&mut self, n: u64) -> Answer {
         let born_s = self.record.leaf(fingerprint(n)).map_or(0, |leaf| leaf.client.not_before.as_s());
-        self.give(Input::Use { leaf: leaf(n, born_s) })
+        self.give(Input::hello(leaf(n, born_s)))
     }
 
     pub(crate) fn admits(&mut self, n: u64) -> bool {

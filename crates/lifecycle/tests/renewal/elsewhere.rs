@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lifecycle::GenerationNumber;
 use lifecycle::policy::Policy;
 use lifecycle::renewal::{Cause, Effect, Input, PhaseName, ProofOutcome, VerifyAnswer};
+use lifecycle::{GenerationNumber, UnixTime};
 
-use crate::world::{Bench, LIFE_S, controller, issued, number, proved};
+use crate::world::{Bench, LIFE_S, admitted, at, candidate, controller, found, issued, number, proved};
 
 /// A cluster answers with an error and commits all the same (docs/proof/upstream-defects.md, A3).
 #[test]
@@ -87,4 +87,111 @@ fn waits_grow_to_a_bound_and_routers_do_not_wait_alike() {
     assert!(last - first > policy.backoff_max / 2, "two hundred routers wait {first:?} to {last:?}");
     waits.dedup();
     assert!(waits.len() > 190, "only {} different waits", waits.len());
+}
+
+/// Answers every try of a proof with an error and a refusal until the attempt is over; says when that was.
+fn denied_until_steady(bench: &mut Bench) -> Duration {
+    let began = bench.now.uptime;
+    while bench.phase() == PhaseName::Proving {
+        let proves = bench.effects.iter().any(|effect| matches!(effect, Effect::Prove { .. }));
+        let verifies = bench.effects.iter().any(|effect| matches!(effect, Effect::Verify { .. }));
+        if proves {
+            bench.give(proved(2, ProofOutcome::Refused));
+        } else if verifies {
+            let answer = VerifyAnswer::Error;
+            bench.give(Input::VerifyAnswered { controller: controller(), number: number(2), answer });
+        } else {
+            bench.sleep(Duration::from_secs(60));
+        }
+        assert!(bench.now.uptime.since(began) < Duration::from_secs(1000), "the window ends");
+    }
+    bench.now.uptime.since(began)
+}
+
+/// A stock controller signs a doubled 20302 twice, and the first answer is worth nothing.
+#[test]
+fn a_leaf_that_was_replaced_is_given_up_as_soon_as_another_attempt_may_begin() {
+    // Short leaves: attempts may begin every three minutes, and the window for one leaf is ten.
+    let mut found = found(vec![candidate(1, 0, true)]);
+    let first = &mut found.manifest.candidates[0];
+    (first.client.not_after, first.server.not_after) = (UnixTime::from_s(3600), UnixTime::from_s(3600));
+    let mut bench = Bench::new(at(1), found);
+    bench.tick().dialed(1, admitted());
+    bench.give(Input::RenewAsked(Cause::Operator)).tick();
+    let mut short = issued(2, 1);
+    (short.client.not_after, short.server.not_after) = (UnixTime::from_s(3601), UnixTime::from_s(3601));
+    bench.give(Input::Issued { number: number(2), issued: short });
+    let took = denied_until_steady(&mut bench);
+    assert!(took < Duration::from_secs(300), "{took:?}");
+    assert_eq!(bench.machine.manifest().candidates.len(), 2, "it stays a candidate all the same");
+    while bench.phase() != PhaseName::Prepared {
+        bench.give(Input::RenewAsked(Cause::Due)).sleep(Duration::from_secs(10));
+        assert!(bench.now.uptime.as_ms() < 700_000, "a new attempt begins");
+    }
+}
+
+/// A controller whose group cannot be joined, for whatever reason, while its channel lives.
+#[test]
+fn a_router_whose_further_underlays_are_all_refused_renews_over_the_channel_that_it_has() {
+    let mut bench = Bench::in_phase(PhaseName::Steady);
+    bench.give(Input::RenewAsked(Cause::Operator));
+    let mut refused = 0;
+    let channel_is_used = loop {
+        bench.sleep(Duration::from_secs(60));
+        match bench.effects.first() {
+            Some(Effect::Request { present: Some(_), .. }) => {
+                refused += 1;
+                bench.give(proved(1, ProofOutcome::Refused));
+            }
+            Some(Effect::Request { present: None, .. }) => break true,
+            _ => {}
+        }
+        assert!(refused < 10, "it would never ask");
+    };
+    assert!(channel_is_used);
+    bench.give(Input::Issued { number: number(2), issued: issued(2, 100) });
+    bench.give(Input::VerifyAnswered { controller: controller(), number: number(2), answer: VerifyAnswer::Success });
+    // The proof cannot join either: the channel is replaced, once, when the churn window is over.
+    while !bench.effects.contains(&Effect::Replace { controller: controller(), generation: number(2) }) {
+        let joins = bench.effects.iter().any(|effect| matches!(effect, Effect::Prove { .. }));
+        assert!(!joins, "it has been refused often enough");
+        bench.sleep(Duration::from_secs(60));
+    }
+    bench.dialed(2, admitted());
+    assert_eq!(bench.phase(), PhaseName::Promoted);
+    assert!(bench.machine.contacts()[&controller()].is_grouped(), "on a new channel it is tried anew");
+}
+
+/// On our controller the request needs no underlay, and the proof alone is refused.
+#[test]
+fn a_confirmed_leaf_whose_further_underlays_are_refused_is_proven_by_replacing_the_channel() {
+    let mut bench = Bench::in_phase(PhaseName::Proving);
+    bench.give(Input::VerifyAnswered { controller: controller(), number: number(2), answer: VerifyAnswer::Success });
+    let mut refused = 0;
+    while !bench.effects.contains(&Effect::Replace { controller: controller(), generation: number(2) }) {
+        if bench.effects.contains(&Effect::Prove { controller: controller(), generation: number(2) }) {
+            refused += 1;
+            bench.give(proved(2, ProofOutcome::Refused));
+        }
+        bench.sleep(Duration::from_secs(60));
+        assert!(bench.now.wall.as_s() < LIFE_S * 7 / 10 + 600 && refused <= 3, "{refused} refusals");
+    }
+    bench.dialed(2, admitted());
+    assert_eq!(bench.phase(), PhaseName::Promoted);
+}
+
+/// An unconfirmed leaf is refused on every underlay, and that says nothing about the group: the channel is worth more.
+#[test]
+fn refusals_of_an_unconfirmed_leaf_never_cost_the_channel() {
+    let mut bench = Bench::in_phase(PhaseName::Proving);
+    let mut effects = Vec::new();
+    while bench.phase() == PhaseName::Proving {
+        effects.append(&mut bench.effects.clone());
+        if bench.effects.iter().any(|effect| matches!(effect, Effect::Prove { .. })) {
+            bench.give(proved(2, ProofOutcome::Refused));
+        } else {
+            bench.sleep(Duration::from_secs(60));
+        }
+    }
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Replace { .. })));
 }

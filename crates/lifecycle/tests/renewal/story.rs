@@ -418,12 +418,12 @@ fn a_request_whose_fresh_underlay_is_refused_is_repeated_with_the_next_candidate
     while bench.phase() != PhaseName::Requested {
         bench.sleep(Duration::from_secs(60));
     }
-    assert!(matches!(bench.effects[0], Effect::Request { present, .. } if present == number(1)));
+    assert!(matches!(bench.effects[0], Effect::Request { present, .. } if present == Some(number(1))));
     bench.give(proved(1, ProofOutcome::Refused)).tick();
     while bench.phase() != PhaseName::Requested {
         bench.sleep(Duration::from_secs(60));
     }
-    assert!(matches!(bench.effects[0], Effect::Request { present, .. } if present == number(2)));
+    assert!(matches!(bench.effects[0], Effect::Request { present, .. } if present == Some(number(2))));
     bench.give(proved(2, ProofOutcome::Admitted));
     assert_eq!(bench.phase(), PhaseName::Promoted, "the unresolved generation is the admitted one after all");
 }

@@ -1,6 +1,6 @@
 //! Our controller: the machine of `lifecycle` over a register with a group commit.
 
-use lifecycle::issuance::{Answer, Commit, ConfirmRefusal, Input, LeafStage, Record, RequestRefusal};
+use lifecycle::issuance::{Answer, Commit, ConfirmRefusal, Input, LeafStage, Opening, Record, RequestRefusal};
 use lifecycle::{Durable, UnixTime};
 
 use super::Turn;
@@ -16,7 +16,18 @@ fn settled(mut record: Record) -> Record {
     for leaf in &mut record.leaves {
         leaf.issued_at = UnixTime::default();
     }
+    if let Some(fork) = &mut record.fork {
+        fork.at = UnixTime::default();
+    }
     record
+}
+
+/// Nobody here looks at addresses.
+fn opening(hello: Hello) -> Opening {
+    match hello.purpose {
+        Purpose::Channel => Opening::Channel { from: None, beside: None },
+        Purpose::Prove | Purpose::Ask(..) => Opening::Underlay { from: None },
+    }
 }
 
 fn epoch_of(record: &Record) -> u8 {
@@ -36,7 +47,7 @@ impl Turn<'_> {
         match message.body {
             Body::Hello(hello) => {
                 let leaf = hello.paper.leaf(self.scope);
-                self.submit(node, Matter::Hello(hello), Input::Use { leaf });
+                self.submit(node, Matter::Hello(hello), Input::Use { leaf, opens: opening(hello) });
             }
             Body::Extend { key, epoch } => {
                 let believed = self.believed(epoch);
@@ -93,7 +104,7 @@ impl Turn<'_> {
         let mistake = self.scope.mistake;
         let confirms = matches!(input, Input::Confirm { .. });
         let stores = matches!(input, Input::Store { .. });
-        let used = if let Input::Use { leaf } = &input { Some(*leaf) } else { None };
+        let used = if let Input::Use { leaf, .. } = &input { Some(*leaf) } else { None };
         let Some(desk) = self.desk() else { return };
         let record = desk.tip.as_deref().unwrap_or(&desk.durable);
         if mistake == Some(Mistake::SingleFingerprint)

@@ -410,9 +410,9 @@ impl Turn<'_> {
                 let node = self.scope.node_of(&controller);
                 let prepared = self.body().and_then(|body| body.disk.prepared);
                 let Some((number, key)) = prepared.filter(|(of, _)| *of == short(number)) else { return };
-                match self.scope.controller {
-                    Make::Exuvia => self.asks(node, number, key),
-                    Make::Stock => self.opens(node, short(present), Purpose::Ask(number, key)),
+                match (self.scope.controller, present) {
+                    (Make::Stock, Some(present)) => self.opens(node, short(present), Purpose::Ask(number, key)),
+                    (Make::Exuvia, _) | (Make::Stock, None) => self.asks(node, number, key),
                 }
             }
             Effect::Verify { controller, number } => {

@@ -39,7 +39,7 @@ fn enrolled(scope: &Scope) -> Record {
     let mut record = Record::new(RouterId::new("r"), token);
     for input in [
         Input::StoreEnrolled { token: token.id, asked: asked(first.key), client: leaf, server: leaf },
-        Input::Use { leaf },
+        Input::hello(leaf),
     ] {
         let (commit, held) = record.step(now, &policy, input).split();
         let _ = held.release(Durable::after_commit());
@@ -104,6 +104,7 @@ pub(crate) fn first_state(scope: &Scope) -> State {
             disk_failures: scope.disk_failures,
             asks: scope.asks,
             clock_jumps: scope.clock_jumps,
+            faults: scope.faults.unwrap_or_default(),
         },
         signed: 0,
         operator: Operator::default(),
@@ -123,15 +124,23 @@ impl Turn<'_> {
     }
 
     pub(crate) fn revoke(&mut self) -> bool {
-        if !self.scope.revokes || self.state.operator.has_acted || self.scope.controller != Make::Exuvia {
+        if !self.scope.revokes || self.state.operator.has_acted {
             return false;
         }
         self.withdraw();
         self.sight(Sight::Revoked);
-        self.story.arrow(Actor::Operator, Actor::Controller(0), || "revoke".to_owned());
-        self.submit(0, Matter::Operator, Input::Revoke);
-        // The operator hears of it when it is done; what waited for the same transaction is done with it.
-        self.commit(None);
+        match self.scope.controller {
+            Make::Exuvia => {
+                self.story.arrow(Actor::Operator, Actor::Controller(0), || "revoke".to_owned());
+                self.submit(0, Matter::Operator, Input::Revoke);
+                // The operator hears of it when it is done; what waited for the same transaction is done with it.
+                self.commit(None);
+            }
+            Make::Stock => {
+                self.story.arrow(Actor::Operator, Actor::Controller(0), || "delete the router".to_owned());
+                self.replicate(0, Change::Delete, false);
+            }
+        }
         true
     }
 

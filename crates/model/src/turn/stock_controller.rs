@@ -17,6 +17,7 @@ impl Row {
             Change::Promote(paper) => *self = Self { admitted: Some(paper), pending: None },
             Change::ReEnroll => self.admitted = None,
             Change::Enroll(paper) => self.admitted = Some(paper),
+            Change::Delete => *self = Self { admitted: None, pending: None },
         }
     }
 }

@@ -167,12 +167,14 @@ pub(crate) const HOLES: &[Row] = &[
         source: "",
         guard: "The register keeps the chains it issued and gives the same leaf again for the same keys.",
         tests: &[
+            "crates/lifecycle/tests/issuance/story.rs::b_4_a_stock_router_whose_new_file_was_lost_before_it_was_used_has_its_old_leaf_and_gets_the_same_new_one",
+            "crates/lifecycle/tests/issuance/story.rs::b_4_a_stock_router_that_loses_its_new_file_after_the_overlap_is_refused_with_an_alarm_until_the_operator_decides",
             "crates/lifecycle/tests/issuance/story.rs::the_same_keys_and_names_get_the_same_leaf_while_it_is_unused_and_young",
             "crates/controller/tests/control/extension.rs::an_answer_lost_after_the_commit_is_given_again",
         ],
         layers: &["disk", "model"],
         limit: Some(
-            "Outside P1 by name: a stock router that truncates its own file and loses power. The crash matrix counts what that costs.",
+            "Outside P1 by name: a stock router that truncates its own file and loses power. The crash matrix counts what that costs; after the overlap the operator has to readmit the leaf that its file holds.",
         ),
     },
     Row {
@@ -438,13 +440,19 @@ pub(crate) const HOLES: &[Row] = &[
         source: "",
         guard: "An older leaf that opens a new channel, or comes back, freezes what is retired and raises an alarm that names both addresses; further underlays of one group are never a fork.",
         tests: &[
-            "crates/lifecycle/tests/issuance/story.rs::a_superseded_leaf_stays_out_when_its_successor_is_superseded_in_turn",
-            "crates/lifecycle/tests/issuance/story.rs::a_refused_hello_is_in_the_audit_trail_and_changes_nothing",
-            "crates/lifecycle/tests/issuance/restored.rs::an_operator_can_bring_back_a_leaf_that_was_superseded",
+            "crates/lifecycle/tests/issuance/fork.rs::a_thief_that_renews_does_not_evict_the_owner_and_the_alarm_names_both_addresses",
+            "crates/lifecycle/tests/issuance/fork.rs::a_thief_cannot_push_the_owner_out_by_renewing_again_and_again",
+            "crates/lifecycle/tests/issuance/fork.rs::further_underlays_of_one_group_are_never_a_fork",
+            "crates/lifecycle/tests/issuance/fork.rs::a_leaf_that_is_out_already_is_refused_with_the_same_alarm_and_nothing_is_kept",
+            "crates/lifecycle/tests/issuance/fork.rs::the_operator_says_which_leaf_lives",
+            "crates/controller/tests/control/admission.rs::an_older_leaf_that_opens_a_channel_beside_a_newer_one_raises_the_alarm_and_nothing_is_retired",
+            "crates/controller/tests/control/admission.rs::an_older_leaf_that_is_out_already_is_refused_and_raises_the_same_alarm",
+            "crates/controller/tests/control/admission.rs::an_ordinary_renewal_raises_no_alarm",
+            "crates/controller/tests/rest/native.rs::an_older_leaf_that_came_back_is_shown_until_an_operator_calls_it_a_crash",
         ],
-        layers: &[],
+        layers: &["model"],
         limit: Some(
-            "The alarm and the freeze are not built yet: today a leaf that is already out is refused, recorded, and can be readmitted by the operator.",
+            "Nobody can tell a crash from a copy: an owner who is seen only after the overlap, whose leaf a thief has superseded by then, is refused with the alarm until the operator readmits it.",
         ),
     },
     Row {
@@ -535,6 +543,9 @@ pub(crate) const HOLES: &[Row] = &[
         source: "",
         guard: "SHA-256 of the leaf decides; SHA-1 is only spoken on the wire. A leaf that left the register is refused with an alarm, and the operator may readmit it.",
         tests: &[
+            "crates/lifecycle/tests/issuance/story.rs::e_9_a_router_whose_disk_went_back_in_time_is_refused_with_an_alarm_until_the_operator_readmits_it",
+            "crates/store/tests/register/entries.rs::e_9_two_leaves_with_one_sha1_are_told_apart",
+            "crates/store/tests/crashes.rs::a_disk_without_file_syncs_is_found_out",
             "crates/lifecycle/tests/issuance/restored.rs::an_operator_can_bring_back_a_leaf_that_was_superseded",
             "crates/controller/tests/rest/native.rs::a_leaf_is_readmitted_only_if_it_is_this_routers",
         ],

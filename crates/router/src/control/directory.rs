@@ -1,7 +1,9 @@
 //! Which controllers there are and where they listen: from the endpoints file, the configuration, and what controllers say.
 //!
 //! Rules of `openziti/ziti:router/handler_ctrl/update_ctrl_addresses.go` and `openziti/ziti:router/handler_ctrl/settings.go`,
-//! except that a controller whose id was never learnt is redialed all the same.
+//! except that a controller whose id was never learnt is redialed all the same, and that no word of a peer makes us forget where we were
+//! admitted: whoever a list leaves out stays until a controller on the list has admitted us, and while nobody is connected the configured
+//! addresses are tried too.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use ::config::{Address, Scheme};
 use lifecycle::ControllerId;
+use net::connect::Endpoint;
 use wire::control::UpdateCtrlAddresses;
 
+use super::endpoint;
 use crate::config::{ControllerEndpoints, EndpointsFile, EndpointsSource, starting_endpoints};
 
 /// One controller, as far as it is known.
@@ -23,14 +27,51 @@ pub struct Entry {
     pub id: Option<String>,
     /// Where it listens, with the groups of each address.
     pub addresses: Vec<(Address, Vec<String>)>,
+    /// Where it listened before it or another one said otherwise. Tried last, until it has admitted us at one of its addresses.
+    pub former: Vec<Address>,
+    /// From the endpoints file, from the configuration, or one that has admitted us: no list makes us forget it at once.
+    is_trusted: bool,
+    /// The newest list leaves it out: it goes as soon as a controller on the list has admitted us.
+    is_left_out: bool,
 }
+
+impl Entry {
+    /// Everywhere that it may listen, in the order in which that is tried.
+    pub fn dialable(&self) -> impl Iterator<Item = &Address> {
+        self.addresses.iter().map(|(address, _)| address).chain(&self.former)
+    }
+
+    /// Other addresses take the place of those that it has, which are not forgotten yet.
+    fn moves_to(&mut self, addresses: Vec<(Address, Vec<String>)>) {
+        let is_listed = |address: &Address| addresses.iter().any(|(listed, _)| listed == address);
+        let before = std::mem::take(&mut self.addresses).into_iter().map(|(address, _)| address);
+        let mut former: Vec<Address> = Vec::new();
+        for address in before.chain(std::mem::take(&mut self.former)) {
+            if !is_listed(&address) && !former.contains(&address) && former.len() < FORMER_MAX {
+                former.push(address);
+            }
+        }
+        if self.is_trusted {
+            self.former = former;
+        }
+        self.addresses = addresses;
+    }
+}
+
+/// Most addresses that are kept of a controller after it was said to listen elsewhere.
+const FORMER_MAX: usize = 8;
+
+/// Greater indices are no positions in a log: nobody has counted so far. Such a list is read, and its index is not remembered.
+const INDEX_MAX: u64 = i64::MAX as u64;
 
 /// All controllers.
 #[derive(Clone, Debug)]
 pub struct Directory {
     entries: Vec<Entry>,
-    index: Option<u64>,
+    /// Of the newest list, and whose word that is. It counts while that controller is connected.
+    index: Option<(ControllerId, u64)>,
     leader: Option<(ControllerId, u64)>,
+    configured: Vec<Address>,
     file: PathBuf,
 }
 
@@ -67,9 +108,13 @@ impl Directory {
                 contact: ControllerId::new(controller.id.clone()),
                 id: Some(controller.id),
                 addresses: controller.endpoints,
+                former: Vec::new(),
+                is_trusted: true,
+                is_left_out: false,
             });
         }
-        let mut directory = Self { entries, index: None, leader: None, file: file.to_owned() };
+        let (configured, file) = (configured.to_vec(), file.to_owned());
+        let mut directory = Self { entries, index: None, leader: None, configured, file };
         for address in starting.addresses {
             if directory.by_address(&address).is_none() {
                 directory.entries.push(nameless(address));
@@ -94,7 +139,40 @@ impl Directory {
     }
 
     fn by_address(&self, address: &Address) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.addresses.iter().any(|(known, _)| known == address))
+        self.entries.iter().position(|entry| entry.dialable().any(|known| known == address))
+    }
+
+    /// A controller has admitted us, at this address. Whoever the newest list leaves out may go now if this one is on it. `true` when the list
+    /// of controllers is another one now.
+    pub fn admitted(&mut self, contact: &ControllerId, at: Option<&Endpoint>) -> bool {
+        let before = self.entries.clone();
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.contact == *contact) else { return false };
+        entry.is_trusted = true;
+        if at.is_some_and(|at| entry.addresses.iter().any(|(listed, _)| endpoint(listed) == *at)) {
+            entry.former.clear();
+        }
+        if !entry.is_left_out {
+            self.entries.retain(|entry| !entry.is_left_out);
+        }
+        self.entries != before
+    }
+
+    /// A controller's channel closed: what it said of lists and leaders may be contradicted by whoever is connected.
+    pub fn closed(&mut self, contact: &ControllerId) {
+        self.index.take_if(|(of, _)| of == contact);
+        self.leader.take_if(|(of, _)| of == contact);
+    }
+
+    /// Nobody is connected and a dial failed: the configured addresses are tried too, until somebody has admitted us. `true` when there were
+    /// any others.
+    pub fn fall_back(&mut self) -> bool {
+        let unknown: Vec<Address> =
+            self.configured.iter().filter(|address| self.by_address(address).is_none()).cloned().collect();
+        let is_news = !unknown.is_empty();
+        for address in unknown {
+            self.entries.push(Entry { is_left_out: true, ..nameless(address) });
+        }
+        is_news
     }
 
     /// A controller told its id. If another entry has that id already, the two are one: returns the contact to drop.
@@ -115,6 +193,8 @@ impl Directory {
                     kept.addresses.push((address, groups));
                 }
             }
+            kept.is_trusted |= gone.is_trusted;
+            kept.is_left_out &= gone.is_left_out;
         }
         Some(gone.contact)
     }
@@ -126,10 +206,10 @@ impl Directory {
         update: &UpdateCtrlAddresses,
         is_connected: impl Fn(&ControllerId) -> bool,
     ) -> Applied {
-        if self.index.is_some_and(|last| update.index <= last) {
+        if self.index.as_ref().is_some_and(|(of, last)| update.index <= *last && is_connected(of)) {
             return Applied::Nothing;
         }
-        if update.is_leader {
+        if update.is_leader && update.index <= INDEX_MAX {
             self.leader = Some((sender.clone(), update.index));
         }
         let listed: Vec<ControllerEndpoints> = update.controllers.iter().filter_map(usable).collect();
@@ -147,11 +227,14 @@ impl Directory {
                             .iter()
                             .any(|(known, _)| controller.endpoints.iter().any(|(a, _)| a == known)))
             });
-            let contact = match known {
-                Some(at) => self.entries.remove(at).contact,
-                None => ControllerId::new(controller.id.clone()),
+            let mut entry = match known {
+                Some(at) => self.entries.remove(at),
+                None => Entry { contact: ControllerId::new(controller.id.clone()), ..unheard_of() },
             };
-            kept.push(Entry { contact, id: Some(controller.id), addresses: controller.endpoints });
+            entry.id = Some(controller.id);
+            entry.is_left_out = false;
+            entry.moves_to(controller.endpoints);
+            kept.push(entry);
         }
         let left_out = std::mem::replace(&mut self.entries, kept);
         let drops_connected = left_out.iter().any(|entry| is_connected(&entry.contact));
@@ -160,14 +243,21 @@ impl Directory {
             self.entries.extend(left_out);
             asks_leader = self.leader.as_ref().map(|(leader, _)| leader.clone());
         } else {
-            self.index = Some(update.index);
+            if !self.entries.iter().any(|entry| is_connected(&entry.contact)) {
+                // Nobody on the list has admitted us: a peer's word alone makes us forget nobody who has.
+                let stay = left_out.into_iter().filter(|entry| entry.is_trusted);
+                self.entries.extend(stay.map(|entry| Entry { is_left_out: true, ..entry }));
+            }
+            if update.index <= INDEX_MAX {
+                self.index = Some((sender.clone(), update.index));
+            }
         }
         if self.entries == before { Applied::Nothing } else { Applied::Changed { asks_leader } }
     }
 
     /// A controller says that it leads.
     pub fn leads(&mut self, sender: &ControllerId, index: u64) {
-        if self.leader.as_ref().is_none_or(|(_, known)| index > *known) {
+        if index <= INDEX_MAX && self.leader.as_ref().is_none_or(|(_, known)| index > *known) {
             self.leader = Some((sender.clone(), index));
         }
     }
@@ -184,7 +274,7 @@ impl Directory {
         if entry.addresses.len() == 1 && entry.addresses.iter().any(|(known, _)| *known == address) {
             return false;
         }
-        entry.addresses = vec![(address, Vec::new())];
+        entry.moves_to(vec![(address, Vec::new())]);
         true
     }
 
@@ -197,9 +287,11 @@ impl Directory {
         for entry in &self.entries {
             match &entry.id {
                 Some(id) => {
-                    content.controllers.push(ControllerEndpoints { id: id.clone(), endpoints: entry.addresses.clone() })
+                    let former = entry.former.iter().map(|address| (address.clone(), Vec::new()));
+                    let endpoints = entry.addresses.iter().cloned().chain(former).collect();
+                    content.controllers.push(ControllerEndpoints { id: id.clone(), endpoints });
                 }
-                None => content.endpoints.extend(entry.addresses.iter().map(|(address, _)| address.clone())),
+                None => content.endpoints.extend(entry.dialable().cloned()),
             }
         }
         write_atomically(&self.file, content.render().as_bytes())
@@ -207,7 +299,24 @@ impl Directory {
 }
 
 fn nameless(address: Address) -> Entry {
-    Entry { contact: ControllerId::new(address.to_string()), id: None, addresses: vec![(address, Vec::new())] }
+    Entry {
+        contact: ControllerId::new(address.to_string()),
+        addresses: vec![(address, Vec::new())],
+        is_trusted: true,
+        ..unheard_of()
+    }
+}
+
+/// A controller of which somebody has said that it is there.
+fn unheard_of() -> Entry {
+    Entry {
+        contact: ControllerId::new(""),
+        id: None,
+        addresses: Vec::new(),
+        former: Vec::new(),
+        is_trusted: false,
+        is_left_out: false,
+    }
 }
 
 fn dialable(text: &str) -> Option<Address> {
@@ -292,6 +401,70 @@ mod tests {
         directory.apply(&contact, &update(5, true, &[("x", "tls:a:1")]), |_| false);
         assert_eq!(directory.apply(&contact, &update(5, true, &[("y", "tls:z:9")]), |_| false), Applied::Nothing);
         assert_eq!(directory.contacts(), [contact]);
+    }
+
+    #[test]
+    fn a_list_of_dead_addresses_makes_us_forget_nobody_who_has_admitted_us() {
+        let mut directory = directory(&["tls:a:1"]);
+        let contact = directory.contacts().remove(0);
+        directory.announced(&contact, "ctrl1");
+        assert!(!directory.admitted(&contact, Some(&Endpoint::new("a", 1))));
+        let lie = update(u64::MAX, true, &[("nowhere", "tls:dead:1")]);
+        assert_eq!(directory.apply(&contact, &lie, |id| *id == contact), Applied::Changed { asks_leader: None });
+        assert_eq!(directory.contacts(), [ControllerId::new("nowhere"), contact.clone()]);
+        // The same lie under its own name: it moves, and where it was is tried after that.
+        directory.apply(&contact, &update(u64::MAX, true, &[("ctrl1", "tls:dead:2")]), |id| *id == contact);
+        let entry = directory.entry(&contact).unwrap();
+        assert_eq!(entry.dialable().map(ToString::to_string).collect::<Vec<_>>(), ["tls:dead:2", "tls:a:1"]);
+        assert_eq!(directory.contacts(), [contact.clone()], "what never admitted us goes at the next word");
+        // Admitted at the new address: the old one has served its time.
+        assert!(directory.admitted(&contact, Some(&Endpoint::new("dead", 2))));
+        assert_eq!(directory.entry(&contact).unwrap().dialable().count(), 1);
+    }
+
+    #[test]
+    fn who_is_left_out_goes_when_somebody_on_the_list_has_admitted_us() {
+        let mut directory = directory(&["tls:a:1"]);
+        let old = directory.contacts().remove(0);
+        let new = ControllerId::new("new");
+        directory.apply(&old, &update(1, true, &[("new", "tls:n:1")]), |id| *id == old);
+        assert_eq!(directory.contacts(), [new.clone(), old.clone()]);
+        assert!(!directory.admitted(&old, None), "the one that is left out proves nothing by staying");
+        assert!(directory.admitted(&new, Some(&Endpoint::new("n", 1))));
+        assert_eq!(directory.contacts(), [new]);
+    }
+
+    #[test]
+    fn no_index_freezes_later_lists() {
+        let mut directory = directory(&["tls:a:1", "tls:b:1"]);
+        let [liar, honest] = <[ControllerId; 2]>::try_from(directory.contacts()).unwrap();
+        let both = |id: &ControllerId| *id == liar || *id == honest;
+        for index in [u64::MAX, INDEX_MAX] {
+            directory.apply(&liar, &update(index, true, &[("x", "tls:dead:1")]), both);
+        }
+        directory.leads(&liar, u64::MAX);
+        assert_eq!(directory.apply(&honest, &update(7, true, &[("h", "tls:b:1")]), both), Applied::Nothing);
+        // Its word ends with its channel.
+        directory.closed(&liar);
+        let applied = directory.apply(&honest, &update(7, true, &[("h", "tls:b:1")]), |id| *id == honest);
+        assert_eq!(applied, Applied::Changed { asks_leader: None });
+        assert_eq!(directory.contacts(), [honest.clone()]);
+        assert_eq!(directory.leader(), Some(&honest));
+    }
+
+    #[test]
+    fn while_nobody_is_connected_the_configured_addresses_are_tried_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("endpoints.yml");
+        fs::write(&file, "endpoints: [\"tls:dead:1\"]\n").unwrap();
+        let (mut directory, source) = Directory::open(&file, &["tls:a:1".parse().unwrap()]).unwrap();
+        assert_eq!(source, EndpointsSource::File);
+        assert_eq!(directory.contacts(), [ControllerId::new("tls:dead:1")]);
+        assert!(directory.fall_back());
+        assert!(!directory.fall_back(), "once is enough");
+        assert_eq!(directory.contacts(), [ControllerId::new("tls:dead:1"), ControllerId::new("tls:a:1")]);
+        assert!(directory.admitted(&ControllerId::new("tls:dead:1"), None), "it was only away");
+        assert_eq!(directory.contacts(), [ControllerId::new("tls:dead:1")]);
     }
 
     #[test]

@@ -48,9 +48,19 @@ impl Session {
 
 /// What was done on the side.
 enum Done {
-    Dialed { credentials: Arc<Credentials>, result: Result<Connected, DialError> },
-    Attached { credentials: Arc<Credentials>, then: Option<ExtensionRequest>, result: Result<Connected, DialError> },
-    Verified { number: GenerationNumber, answer: Option<(VerifyAnswer, String)> },
+    Dialed {
+        credentials: Arc<Credentials>,
+        result: Result<(Connected, Endpoint), DialError>,
+    },
+    Attached {
+        credentials: Arc<Credentials>,
+        then: Option<ExtensionRequest>,
+        result: Result<(Connected, Endpoint), DialError>,
+    },
+    Verified {
+        number: GenerationNumber,
+        answer: Option<(VerifyAnswer, String)>,
+    },
     Sent,
 }
 
@@ -204,13 +214,19 @@ impl Line {
         Ok(())
     }
 
-    async fn request(&mut self, present: Arc<Credentials>, request: ExtensionRequest) -> Result<(), DriverGone> {
+    async fn request(
+        &mut self,
+        present: Option<Arc<Credentials>>,
+        request: ExtensionRequest,
+    ) -> Result<(), DriverGone> {
         let looks_at_underlay = self.session.as_ref().is_some_and(|s| !s.peer.is_exuvia && s.is_grouped());
-        if looks_at_underlay {
-            return self.attach(present, Some(request)).await;
+        match present.filter(|_| looks_at_underlay) {
+            Some(present) => self.attach(present, Some(request)).await,
+            None => {
+                self.send(request.to_frame());
+                Ok(())
+            }
         }
-        self.send(request.to_frame());
-        Ok(())
     }
 
     fn verify(&mut self, number: GenerationNumber, client_chain_pem: String) {
@@ -256,11 +272,11 @@ impl Line {
     async fn dialed(
         &mut self,
         credentials: &Credentials,
-        result: Result<Connected, DialError>,
+        result: Result<(Connected, Endpoint), DialError>,
     ) -> Result<(), DriverGone> {
         self.is_dialing = false;
         let generation = credentials.generation();
-        let connected = match result {
+        let (connected, at) = match result {
             Ok(connected) => connected,
             Err(error) => {
                 let outcome = if shook_hands(&error) { DialOutcome::Refused } else { DialOutcome::Unreachable };
@@ -273,6 +289,7 @@ impl Line {
             id: answer.id.clone(),
             version: answer.version.as_ref().map(ToString::to_string),
             is_exuvia: answer.exuvia.version.is_some(),
+            at,
         };
         let (channel, events) = connected.open(self.channel_settings());
         let session = Session { channel, events, answer, peer: peer.clone(), admitted: generation };
@@ -309,11 +326,11 @@ impl Line {
         &mut self,
         credentials: &Credentials,
         then: Option<ExtensionRequest>,
-        result: Result<Connected, DialError>,
+        result: Result<(Connected, Endpoint), DialError>,
     ) -> Result<(), DriverGone> {
         let generation = credentials.generation();
         let outcome = match result {
-            Ok(connected) => {
+            Ok((connected, _)) => {
                 // The Result was the proof; whether the underlay can still join is another matter.
                 if let Some(session) = &mut self.session
                     && let Ok(joined) = connected.join(&session.channel)
@@ -439,16 +456,22 @@ fn trim(channel: &Channel, to: GenerationNumber) {
     }
 }
 
-/// The first endpoint that answers at all decides; the others are for when it does not.
-async fn dial_any(endpoints: &[Endpoint], order: &ControlDial) -> Result<Connected, DialError> {
-    let mut last = None;
+/// The first endpoint that admits us, and its channel. Where none does, a refusal counts for more than silence: only who shook hands has seen
+/// our leaf. A refusal does not end the round: the addresses are somebody's word, and a later one may be where we were admitted before.
+async fn dial_any(endpoints: &[Endpoint], order: &ControlDial) -> Result<(Connected, Endpoint), DialError> {
+    let mut worst: Option<DialError> = None;
     for endpoint in endpoints {
         match dial(endpoint, order).await {
-            Err(error) if !shook_hands(&error) => last = Some(error),
-            answered => return answered,
+            Ok(connected) => return Ok((connected, endpoint.clone())),
+            Err(error) => {
+                let is_refused_before = worst.as_ref().is_some_and(shook_hands);
+                if !is_refused_before {
+                    worst = Some(error);
+                }
+            }
         }
     }
-    Err(last.unwrap_or(DialError::Connect(ConnectError::ServerName { host: String::new() })))
+    Err(worst.unwrap_or(DialError::Connect(ConnectError::ServerName { host: String::new() })))
 }
 
 /// What happened and, where this router's operator can do something about it, what.

@@ -87,7 +87,7 @@ impl Driver {
         self.queue.push_back(Input::Dialed { controller, generation, outcome: DialOutcome::Refused });
     }
 
-    fn request(&mut self, controller: &ControllerId, number: GenerationNumber, present: GenerationNumber) {
+    fn request(&mut self, controller: &ControllerId, number: GenerationNumber, present: Option<GenerationNumber>) {
         let is_exuvia = self.peers.get(controller).is_some_and(|peer| peer.is_exuvia);
         let is_stock_transit = self.parts.settings.kind == RouterKind::Transit && !is_exuvia;
         if is_stock_transit && !self.parts.settings.allow_unverified {
@@ -108,8 +108,11 @@ impl Driver {
                 return;
             }
         };
-        if let Some(present) = self.credentials(present) {
-            self.order(controller, Order::Request { present, request });
+        match present {
+            // A leaf that cannot be shown: the deadline ends this try.
+            Some(number) if self.credentials(number).is_none() => {}
+            Some(number) => self.order(controller, Order::Request { present: self.credentials(number), request }),
+            None => self.order(controller, Order::Request { present: None, request }),
         }
     }
 

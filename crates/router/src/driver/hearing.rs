@@ -57,10 +57,19 @@ impl Driver {
                 }
                 if let (true, Some(peer)) = (is_admitted, peer) {
                     let twin = peer.id.as_deref().and_then(|id| self.parts.directory.announced(&controller, id));
+                    let is_another_list = self.parts.directory.admitted(&controller, Some(&peer.at));
                     self.peers.insert(controller.clone(), peer);
                     if let Some(twin) = twin {
                         return Some(self.same_controller(&twin));
                     }
+                    if is_another_list {
+                        self.directory_changed();
+                        self.queue.push_back(Input::Controllers(self.parts.directory.contacts()));
+                    }
+                } else if self.peers.is_empty() && self.parts.directory.fall_back() {
+                    tracing::warn!(target: "exuvia::router", "no known controller can be reached: the configured addresses are tried too");
+                    self.directory_changed();
+                    self.queue.push_back(Input::Controllers(self.parts.directory.contacts()));
                 }
                 self.show_controllers();
                 self.tell_if_locked_out(&controller);
@@ -69,6 +78,7 @@ impl Driver {
             Report::Closed(reason) => {
                 self.troubles.insert(controller.clone(), reason.to_string());
                 self.peers.remove(&controller);
+                self.parts.directory.closed(&controller);
                 self.show_controllers();
                 Some(Input::ChannelClosed { controller })
             }

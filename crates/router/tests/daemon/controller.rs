@@ -26,6 +26,7 @@ use pki::{
 use tokio::net::TcpListener;
 use wire::capability::Capabilities;
 use wire::content_type;
+use wire::control::{ControllerEndpoints, CtrlEndpoint, UpdateCtrlAddresses};
 use wire::extension::{CertsResponse, ErrorAnswer, ExtensionRequest, ExtensionVerify, error_code};
 use wire::hello::{AcceptedHello, ExuviaAbilities};
 use wire::version::VersionInfo;
@@ -47,6 +48,8 @@ pub(crate) struct Faults {
     pub(crate) lose_confirmation: AtomicU32,
     /// The answer to an enrollment is lost.
     pub(crate) lose_enrollment: AtomicU32,
+    /// A new channel hears, as the last word on the matter, that all controllers are where nobody is.
+    pub(crate) lie_about_addresses: AtomicU32,
 }
 
 fn strikes(fault: &AtomicU32) -> bool {
@@ -285,7 +288,7 @@ impl State {
         let mut register = self.register.lock().unwrap();
         let facts = leaf.facts();
         match self.rules {
-            Rules::Ours => matches!(self.step(&mut register, Input::Use { leaf: facts }), Answer::Admit(_)),
+            Rules::Ours => matches!(self.step(&mut register, Input::hello(facts)), Answer::Admit(_)),
             Rules::Stock | Rules::StockBefore2 => {
                 register.stock.0 == Some(facts.fingerprint) && !facts.is_expired(now().wall)
             }
@@ -389,7 +392,18 @@ impl Admission for Door {
     }
 }
 
+/// Nobody listens there.
+pub(crate) const NOWHERE: &str = "tls:127.0.0.1:1";
+
 async fn serve(state: Arc<State>, channel: Channel, mut events: Events) {
+    if strikes(&state.faults.lie_about_addresses) {
+        let endpoints = vec![CtrlEndpoint { address: NOWHERE.to_owned(), groups: vec![] }];
+        let controllers = ["ctrl1", "elsewhere"]
+            .map(|id| ControllerEndpoints { id: id.to_owned(), endpoints: endpoints.clone() })
+            .to_vec();
+        let lie = UpdateCtrlAddresses { addresses: vec![], index: u64::MAX, is_leader: true, controllers };
+        let _ = channel.send(lie.to_frame()).await;
+    }
     while let Some(event) = events.next().await {
         let Event::Message { frame, .. } = event else { continue };
         match frame.content_type {

@@ -3,9 +3,10 @@
 use http::StatusCode;
 use pki::{Certificate, Chain, PrivateKey};
 use router::enroll::enroll;
+use router::events::EventKind;
 use router::run;
 
-use crate::controller::{Controller, Rules};
+use crate::controller::{Controller, NOWHERE, Rules};
 use crate::home::{Home, LIFE, get, visit};
 
 /// B11: both requests are signed with one key, and the listeners are given the other.
@@ -52,5 +53,28 @@ async fn an_advertised_host_that_no_leaf_covers_stops_neither_start_nor_renewal(
     running.connected().await;
     running.renew().await;
     assert_eq!(running.promoted().await, 2);
+    running.end().await;
+}
+
+/// A list of controllers is a peer's word: it makes the router look elsewhere too, and never forget where it was admitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_sends_everybody_to_dead_addresses_is_found_again() {
+    let mut controller = Controller::start(Rules::Stock, LIFE).await;
+    let home = Home::enrolled(&controller, "").await;
+    controller.state.faults.lie_about_addresses.store(1, std::sync::atomic::Ordering::SeqCst);
+    let mut running = home.start().await;
+    running.connected().await;
+    // A renewal is asked for and answered on the channel after the lie: by then it has been heard.
+    running.renew().await;
+    running.promoted().await;
+    let endpoints = String::from_utf8(home.file("endpoints.yml")).unwrap();
+    assert!(endpoints.contains(NOWHERE) && endpoints.contains(&format!("tls:localhost:{}", home.port)), "{endpoints}");
+    controller.restart().await;
+    running.wait_for("disconnection", |what| matches!(what, EventKind::Disconnected { .. }).then_some(())).await;
+    running.connected().await;
+    running.end().await;
+    // Nor does a start from what was written down.
+    let mut running = home.start().await;
+    running.connected().await;
     running.end().await;
 }

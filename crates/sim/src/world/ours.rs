@@ -1,6 +1,6 @@
 //! Our controller: the real `issuance` machine over the register, and a door.
 
-use lifecycle::issuance::{Admitted, Answer, Input};
+use lifecycle::issuance::{Admitted, Answer, Input, Opening};
 use lifecycle::{KeyId, Leaf};
 
 use super::{Channel, Event, World};
@@ -15,7 +15,11 @@ impl World {
                 self.borrowed_name(controller, who, underlay, leaf, group);
             }
             Message::Hello { underlay, router: who, leaf, group } => {
-                self.submit(controller, who, Matter::Hello { underlay, group }, Input::Use { leaf });
+                let opens = match group {
+                    Some(_) => Opening::Underlay { from: None },
+                    None => Opening::Channel { from: None, beside: None },
+                };
+                self.submit(controller, who, Matter::Hello { underlay, group }, Input::Use { leaf, opens });
             }
             Message::Extend { channel, asked } => {
                 let Some(epoch) = self.epoch_of(controller, router, channel) else { return };

@@ -41,9 +41,9 @@ impl World {
             Make::Exuvia => self.register.record(router).is_some_and(|record| {
                 record.check_link(now, &self.issuance, leaf.fingerprint).is_ok()
                     || (record.restored_from.is_some() && {
-                        let input = lifecycle::issuance::Input::Use { leaf: *leaf };
-                        let outcome = record.step(now, &self.issuance, input);
-                        outcome.barrier().is_some_and(|commit| commit.record.is_some())
+                        let outcome = record.step(now, &self.issuance, lifecycle::issuance::Input::hello(*leaf));
+                        let answer = outcome.settle(|_| Ok::<(), core::convert::Infallible>(()));
+                        matches!(answer, Ok(lifecycle::issuance::Answer::Admit(_)))
                     })
             }),
         }

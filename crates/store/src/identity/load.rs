@@ -206,6 +206,11 @@ impl<D: Disk> IdentityStore<D> {
                 if manifest.candidate(number).is_none() && !self.memory.given_up.contains(&number) =>
             {
                 match self.read_keys(number) {
+                    // Not an attempt that was cut off: it was whole once, and what is left of it is for a person to look at.
+                    Ok(_) if let Some(found) = self.why_spare(number) => {
+                        damage.push(found);
+                        None
+                    }
                     Ok(keys) => Some(Prepared { number, keys }),
                     // Discarded: the attempt is over.
                     Err(Damage { found: FileDamage::Missing, .. }) => None,
@@ -228,6 +233,14 @@ impl<D: Disk> IdentityStore<D> {
         usable.candidates.retain(|candidate| {
             unread.contains(&candidate.number) || generations.iter().any(|found| found.number == candidate.number)
         });
+        if let Some(attempt) = &mut usable.attempt
+            && usable.candidates.iter().all(|candidate| candidate.number != attempt.number)
+            && self.memory.last_known.as_ref().is_some_and(|known| known.candidate(attempt.number).is_some())
+        {
+            // The attempt is over, and what it made is damaged: its number names nothing that could be gone on with.
+            usable.last_number = usable.last_number.next();
+            attempt.number = usable.last_number;
+        }
         Loaded::Damaged(Damaged { found: ManifestFound::Intact, manifest: usable, generations, prepared, damage })
     }
 

@@ -88,7 +88,7 @@ impl<D: Disk> IdentityStore<D> {
     }
 
     /// Would removing this generation destroy something that a person may still want?
-    fn why_spare(&mut self, number: GenerationNumber) -> Option<Damage> {
+    pub(super) fn why_spare(&mut self, number: GenerationNumber) -> Option<Damage> {
         match self.read_generation(number) {
             Ok(_) => None,
             Err(damage) => {

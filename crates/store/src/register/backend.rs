@@ -50,7 +50,8 @@ impl<B: Backend> Register for B {
             | Input::Revoke
             | Input::SetDisabled(_)
             | Input::Readmit { .. }
-            | Input::Vouch { .. } => Urgency::Now,
+            | Input::Vouch { .. }
+            | Input::DismissFork => Urgency::Now,
             Input::Use { .. }
             | Input::Claim { .. }
             | Input::Request { .. }

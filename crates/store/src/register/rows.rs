@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lifecycle::issuance::{Audit, LeafSeq, Record, TokenId};
+use lifecycle::issuance::{Audit, Fork, ForkVerdict, LeafSeq, Record, TokenId};
 use lifecycle::{RouterId, UnixTime};
 use serde_json::{Value, json};
 
@@ -108,5 +108,20 @@ pub(super) fn audit_words(audit: &Audit) -> (&'static str, Value) {
         Audit::Enabled => ("enabled", json!({})),
         Audit::Readmitted(seq) => ("readmitted", json!({ "leaf": seq.0 })),
         Audit::Vouched(voucher) => ("vouched", json!({ "sha1": Sha1(voucher.0).to_string() })),
+        Audit::Forked(fork) => ("fork-suspected", fork_words(fork)),
+        Audit::ForkDismissed => ("fork-dismissed", json!({})),
     }
+}
+
+fn fork_words(fork: &Fork) -> Value {
+    json!({
+        "older": fork.older.to_string(),
+        "olderFrom": fork.older_from,
+        "newerLeaf": fork.newer.0,
+        "newerFrom": fork.newer_from,
+        "outcome": match fork.verdict {
+            ForkVerdict::Frozen => "admitted; nothing is retired before its end",
+            ForkVerdict::Refused => "refused",
+        },
+    })
 }

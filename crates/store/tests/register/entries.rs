@@ -6,6 +6,25 @@ use store::register::{Admin, AuditQuery, RegisterError, RouterFilter, RouterPatc
 
 use crate::support::*;
 
+/// SHA-1 is what OpenZiti's link verification asks by; it may collide, and decides nothing.
+#[tokio::test]
+async fn e_9_two_leaves_with_one_sha1_are_told_apart() {
+    for register in &both().all {
+        for router in [2, 3] {
+            register.create_router(new_router(router), by(0)).await.unwrap();
+            let colliding = store::register::Chains { client_sha1: sha1(77), ..chains(router) };
+            register.submit(enroll(router, router).with(store::register::Attachment::Chains(colliding))).await.unwrap();
+        }
+        let mut found = register.find_leaf(sha1(77)).await.unwrap();
+        found.sort_by(|left, right| left.router.cmp(&right.router));
+        let facts: Vec<_> = found.iter().map(|leaf| (leaf.router.clone(), leaf.fingerprint)).collect();
+        assert_eq!(facts, [(id(2), leaf(2).fingerprint), (id(3), leaf(3).fingerprint)]);
+        let record = register.record(id(2)).await.unwrap().unwrap();
+        assert!(record.check_link(at(2), &policy(), leaf(2).fingerprint).is_ok());
+        assert!(record.check_link(at(2), &policy(), leaf(3).fingerprint).is_err(), "it is the other router's");
+    }
+}
+
 #[tokio::test]
 async fn names_and_ids_are_given_once() {
     for register in &both().all {

@@ -130,7 +130,7 @@ async fn a_leaf_issued_after_the_copy_is_admitted_after_the_restore() {
     let Input::Store { client, .. } = &mut stored.input else { panic!() };
     *client = newer;
     register.submit(stored).await.unwrap();
-    register.submit(submission(2, 2001, Input::Use { leaf: newer })).await.unwrap();
+    register.submit(submission(2, 2001, Input::hello(newer))).await.unwrap();
     drop(register);
 
     let report = restore(&copy, &path, at(3000).wall).unwrap();
@@ -143,7 +143,7 @@ async fn a_leaf_issued_after_the_copy_is_admitted_after_the_restore() {
     let register = SqliteRegister::open(&path, at(3001).wall).unwrap();
     assert_eq!(register.meta().await.unwrap().restored_from, Some(taken_at));
     assert!(register.find_leaf(sha1(11)).await.unwrap().is_empty());
-    let hello = submission(2, 3002, Input::Use { leaf: newer });
+    let hello = submission(2, 3002, Input::hello(newer));
     let answered = register.submit(hello.with(store::register::Attachment::Chains(chains(11)))).await.unwrap();
     assert!(matches!(answered.answer, Answer::Admit(_)), "{answered:?}");
     assert_eq!(register.find_leaf(sha1(11)).await.unwrap()[0].fingerprint, newer.fingerprint);

@@ -107,12 +107,14 @@ pub(crate) fn enroll(router: u64, number: u64) -> Submission {
 }
 
 pub(crate) fn use_leaf(router: u64, number: u64, s: u64) -> Submission {
-    submission(router, s, Input::Use { leaf: leaf(number) })
+    submission(router, s, Input::hello(leaf(number)))
 }
 
 pub(crate) fn store_in(router: u64, number: u64, epoch: u64, s: u64) -> Submission {
-    let input =
-        Input::Store { epoch: Epoch(epoch), asked: asked(number), client: leaf(number), server: server_leaf(number) };
+    // Signed right before it is stored.
+    let client = leaf_from(number, at(s).wall);
+    let server = Leaf { fingerprint: server_leaf(number).fingerprint, ..client };
+    let input = Input::Store { epoch: Epoch(epoch), asked: asked(number), client, server };
     submission(router, s, input).with(Attachment::Chains(chains(number)))
 }
 

@@ -186,6 +186,24 @@ pub(super) async fn readmit(printer: Printer, file: &Path, args: &Readmit) -> Re
     report(printer, args.json, &after)
 }
 
+/// `exuvia fleet dismiss`.
+pub(super) async fn dismiss(printer: Printer, file: &Path, args: &Confirmed) -> Result<(), Failure> {
+    let mut client = Client::of_session(file)?;
+    let mut done = Vec::new();
+    for router in all_of(&mut client, &args.routers).await? {
+        if router.fork.is_none() {
+            printer.note(&format!("{}: no older leaf has come back", named(&router)));
+            continue;
+        }
+        let question = format!("Did {} only crash, and does nobody else hold a copy of its disk?", named(&router));
+        ask::confirm(printer, args.yes, &question)?;
+        let after: RouterView = client.one(Operation::DismissFork, &router.id, &[], NO_BODY).await?;
+        printer.note(&format!("{}: dismissed", named(&after)));
+        done.push(after);
+    }
+    report(printer, args.json, &done)
+}
+
 /// Every router is looked up before anything is done to the first.
 async fn all_of(client: &mut Client, names: &[String]) -> Result<Vec<RouterView>, Failure> {
     let mut routers: Vec<RouterView> = Vec::new();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use api::Operation;
-use api::native::{AuditPageView, AuditView, LeafView, PipelineView, RouterView};
+use api::native::{AuditPageView, AuditView, ForkVerdictName, ForkView, LeafView, PipelineView, RouterView};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -108,9 +108,30 @@ fn facts(now: i64, router: &RouterView) -> String {
     if let Some(at) = router.restored_from_unix_s {
         lines.push(("restored", format!("from a copy taken {}", words::moment(now, at))));
     }
+    if let Some(fork) = &router.fork {
+        lines.push(("alarm", fork_text(now, fork)));
+    }
     let lines: Vec<String> =
         lines.into_iter().map(|(name, value)| format!("{:<13} {value}\n", format!("{name}:"))).collect();
     lines.concat()
+}
+
+/// Both addresses, what was made of it, and what to do.
+fn fork_text(now: i64, fork: &ForkView) -> String {
+    let from = |address: &Option<String>| address.clone().unwrap_or_else(|| "an unknown address".to_owned());
+    let outcome = match fork.verdict {
+        ForkVerdictName::Frozen => "let in; nothing is retired before its end",
+        ForkVerdictName::Refused => "refused",
+    };
+    format!(
+        "older leaf {} came back from {} {}, while leaf {} is in use from {}: {outcome}. A crash, or a copied disk: see `fleet dismiss`, \
+         `fleet readmit`",
+        fork.older_sha256.get(..16).unwrap_or(&fork.older_sha256),
+        from(&fork.older_from),
+        words::moment(now, fork.at_unix_s),
+        fork.newer_seq,
+        from(&fork.newer_from)
+    )
 }
 
 /// How long the router stays admissible: the first thing on every screen.

@@ -33,8 +33,10 @@ impl World {
                 match self.plan.controller_make {
                     Make::Exuvia => self.exuvia_asks(router, at, key),
                     // Without groups there is one underlay, and it shows what was admitted.
-                    Make::Stock if !self.plan.are_grouped => self.exuvia_asks(router, at, key),
-                    Make::Stock => self.exuvia_opens(router, &controller, present, Purpose::Ask(key)),
+                    Make::Stock => match present.filter(|_| self.plan.are_grouped) {
+                        Some(present) => self.exuvia_opens(router, &controller, present, Purpose::Ask(key)),
+                        None => self.exuvia_asks(router, at, key),
+                    },
                 }
             }
             Effect::Verify { controller, number } => {

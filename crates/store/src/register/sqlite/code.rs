@@ -1,6 +1,8 @@
 //! How values are spelled in the tables. Numbers never change their meaning.
 
-use lifecycle::issuance::{EnrollmentKind, LeafStage, Standing};
+use std::net::IpAddr;
+
+use lifecycle::issuance::{EnrollmentKind, ForkVerdict, LeafStage, Standing};
 
 use crate::register::error::RegisterError;
 
@@ -51,6 +53,29 @@ pub(super) fn stage_of(code: i64) -> Result<LeafStage, String> {
         3 => Ok(LeafStage::Used),
         _ => Err(format!("`{code}` is no stage of a leaf")),
     }
+}
+
+pub(super) fn verdict_code(verdict: ForkVerdict) -> i64 {
+    match verdict {
+        ForkVerdict::Frozen => 1,
+        ForkVerdict::Refused => 2,
+    }
+}
+
+pub(super) fn verdict_of(code: i64) -> Result<ForkVerdict, String> {
+    match code {
+        1 => Ok(ForkVerdict::Frozen),
+        2 => Ok(ForkVerdict::Refused),
+        _ => Err(format!("`{code}` is no verdict on a fork")),
+    }
+}
+
+pub(super) fn address_text(address: Option<IpAddr>) -> Option<String> {
+    address.map(|address| address.to_string())
+}
+
+pub(super) fn address_of(text: Option<&str>) -> Result<Option<IpAddr>, String> {
+    text.map(|text| text.parse().map_err(|_| format!("`{text}` is no address"))).transpose()
 }
 
 pub(super) fn unsigned(number: i64) -> Result<u64, String> {

@@ -19,6 +19,7 @@ pub(super) struct Migration {
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "register", sql: include_str!("../migrations/0001_register.sql") },
     Migration { number: 2, name: "voucher", sql: include_str!("../migrations/0002_voucher.sql") },
+    Migration { number: 3, name: "forks", sql: include_str!("../migrations/0003_forks.sql") },
 ];
 
 /// `EXUV`, in the header of every register.
@@ -88,7 +89,12 @@ pub(super) fn sqlite_error(path: &Path, error: &rusqlite::Error) -> RegisterErro
 mod tests {
     use super::*;
 
-    const NEXT: Migration = Migration { number: 3, name: "more", sql: "CREATE TABLE more (a INTEGER) STRICT;" };
+    const NEXT: Migration = Migration { number: 4, name: "more", sql: "CREATE TABLE more (a INTEGER) STRICT;" };
+    const FIRST: &[Migration] = &[MIGRATIONS[0]];
+
+    fn and(next: Migration) -> Vec<Migration> {
+        MIGRATIONS.iter().copied().chain([next]).collect()
+    }
 
     fn run(connection: &mut Connection, migrations: &[Migration]) -> Result<(), RegisterError> {
         migrate(connection, Path::new("x.db"), UnixTime::from_s(7), migrations)
@@ -97,14 +103,14 @@ mod tests {
     #[test]
     fn a_later_release_adds_only_what_is_missing() {
         let mut connection = Connection::open_in_memory().unwrap();
-        run(&mut connection, MIGRATIONS).unwrap();
+        run(&mut connection, FIRST).unwrap();
         connection.execute("INSERT INTO meta VALUES ('kept', 'yes')", []).unwrap();
-        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
-        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
+        run(&mut connection, &and(NEXT)).unwrap();
+        run(&mut connection, &and(NEXT)).unwrap();
         let rows: i64 = connection.query_row("SELECT count(*) FROM migrations", [], |row| row.get(0)).unwrap();
         let kept: String =
             connection.query_row("SELECT value FROM meta WHERE key = 'kept'", [], |row| row.get(0)).unwrap();
-        assert_eq!((rows, kept.as_str()), (3, "yes"));
+        assert_eq!((rows, kept.as_str()), (4, "yes"));
     }
 
     #[test]
@@ -121,20 +127,34 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_the_first_release_is_read_as_it_was() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, FIRST).unwrap();
+        let sql = "INSERT INTO routers VALUES ('r', 'r', 1, '[]', 0, 0, 0, '{}', '{}', '{}', 0, 0, NULL, NULL, NULL, NULL); \
+                   INSERT INTO records VALUES ('r', 3, 1, 7, NULL, NULL, 5)";
+        connection.execute_batch(sql).unwrap();
+        run(&mut connection, MIGRATIONS).unwrap();
+        let reads = crate::register::sqlite::reads::SqliteReads { connection };
+        let record = crate::register::rows::Reads::record(&reads, &lifecycle::RouterId::new("r")).unwrap().unwrap();
+        assert_eq!((record.epoch.0, record.last_seq.0, record.epoch_since, record.fork), (3, 7, None, None));
+        assert_eq!(record.restored_from, Some(UnixTime::from_ms(5)));
+    }
+
+    #[test]
     fn a_schema_from_a_newer_release_is_left_alone() {
         let mut connection = Connection::open_in_memory().unwrap();
-        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
+        run(&mut connection, &and(NEXT)).unwrap();
         let error = run(&mut connection, MIGRATIONS).unwrap_err();
-        assert!(matches!(error, RegisterError::Newer { found: 3, known: 2, .. }), "{error}");
+        assert!(matches!(error, RegisterError::Newer { found: 4, known: 3, .. }), "{error}");
     }
 
     #[test]
     fn a_migration_that_was_changed_after_it_ran_is_noticed() {
         let mut connection = Connection::open_in_memory().unwrap();
-        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
+        run(&mut connection, &and(NEXT)).unwrap();
         let changed = Migration { sql: "CREATE TABLE more (b INTEGER) STRICT;", ..NEXT };
-        let error = run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], changed]).unwrap_err();
-        assert!(matches!(error, RegisterError::SchemaDiffers { number: 3, .. }), "{error}");
+        let error = run(&mut connection, &and(changed)).unwrap_err();
+        assert!(matches!(error, RegisterError::SchemaDiffers { number: 4, .. }), "{error}");
     }
 
     #[test]
@@ -142,11 +162,11 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection, MIGRATIONS).unwrap();
         let broken = Migration { sql: "CREATE TABLE more (a INTEGER) STRICT; CREATE TABLE meta (a);", ..NEXT };
-        run(&mut connection, &[MIGRATIONS[0], MIGRATIONS[1], broken]).unwrap_err();
+        run(&mut connection, &and(broken)).unwrap_err();
         let tables: i64 = connection
             .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'more'", [], |row| row.get(0))
             .unwrap();
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!((tables, version), (0, 2));
+        assert_eq!((tables, version), (0, 3));
     }
 }

@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lifecycle::issuance::{Asked, Epoch, IssuedLeaf, LastUsed, LeafSeq, NamesDigest, Record, Token, TokenId, Voucher};
+use lifecycle::issuance::{
+    Asked, Epoch, Fork, IssuedLeaf, LastUsed, LeafSeq, NamesDigest, Record, Token, TokenId, Voucher,
+};
 use lifecycle::{Fingerprint, KeyId, Leaf, RouterId, UnixTime};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::Map;
 use zeroize::Zeroizing;
 
-use super::code::{bytes, kind_code, kind_of, read_failed, signed, stage_of, standing_of, unsigned};
+use super::code::{
+    address_of, bytes, kind_code, kind_of, read_failed, signed, stage_of, standing_of, unsigned, verdict_of,
+};
 use crate::register::entry::{Admin, Chains, FoundLeaf, Meta, Router, Seen, Sha1, TokenText};
 use crate::register::error::RegisterError;
 use crate::register::query::{AuditEntry, AuditQuery, Counts, Listed, PAGE_MAX, RouterFilter, RouterQuery, RouterSort};
@@ -74,28 +78,32 @@ impl Reads for SqliteReads {
     }
 
     fn record(&self, id: &RouterId) -> Result<Option<Record>> {
-        let sql = "SELECT epoch, standing, last_seq, used_seq, first_use, restored_from, voucher FROM records WHERE router_id = ?1";
+        let sql = "SELECT epoch, standing, last_seq, used_seq, first_use, restored_from, used_from, epoch_since, voucher, older, newer, \
+                   older_from, newer_from, at, verdict FROM records LEFT JOIN forks USING (router_id) WHERE router_id = ?1";
         let row = self.one(sql, [id.as_str()], |row| {
-            Ok((
+            let head = (
                 row.get::<_, i64>(0)?,
                 row.get::<_, i64>(1)?,
                 row.get::<_, i64>(2)?,
                 row.get::<_, Option<i64>>(3)?,
                 row.get::<_, Option<i64>>(4)?,
                 row.get::<_, Option<i64>>(5)?,
-                row.get::<_, Option<Vec<u8>>>(6)?,
-            ))
+                row.get::<_, Option<String>>(6)?,
+                row.get::<_, Option<i64>>(7)?,
+                row.get::<_, Option<Vec<u8>>>(8)?,
+            );
+            Ok((head, fork_row(row)?))
         })?;
-        let Some((epoch, standing, last_seq, used_seq, first_use, restored_from, voucher)) = row else {
-            return Ok(None);
-        };
+        let Some((head, fork)) = row else { return Ok(None) };
+        let (epoch, standing, last_seq, used_seq, first_use, restored_from, used_from, epoch_since, voucher) = head;
         let sql = "SELECT sha256, kind, expires, enrolled FROM tokens WHERE router_id = ?1";
         let token = self.one(sql, [id.as_str()], |row| Ok(token_of(row)))?;
         let leaves = self.leaves(id)?;
         let record = || -> std::result::Result<Record, String> {
             let last_used = match (used_seq, first_use) {
                 (Some(seq), Some(at)) => {
-                    Some(LastUsed { seq: LeafSeq(unsigned(seq)?), first_use: UnixTime::from_ms(at) })
+                    let from = address_of(used_from.as_deref())?;
+                    Some(LastUsed { seq: LeafSeq(unsigned(seq)?), first_use: UnixTime::from_ms(at), from })
                 }
                 (None, None) => None,
                 (Some(_), None) | (None, Some(_)) => return Err("half of the leaf last used is missing".to_owned()),
@@ -110,6 +118,8 @@ impl Reads for SqliteReads {
                 token: token.transpose()?,
                 restored_from: restored_from.map(UnixTime::from_ms),
                 voucher: voucher.map(|name| bytes(&name)).transpose()?.map(Voucher),
+                epoch_since: epoch_since.map(UnixTime::from_ms),
+                fork: fork.map(fork_of).transpose()?,
             })
         };
         record().map(Some).map_err(|what| damaged(id, what))
@@ -307,6 +317,26 @@ fn router_of(row: &Row<'_>) -> Decoded<Router> {
         created_at: time(row, 10)?,
         updated_at: time(row, 11)?,
         seen,
+    })
+}
+
+/// A row of `forks`, as SQLite gives it.
+type ForkRow = (Vec<u8>, i64, Option<String>, Option<String>, i64, i64);
+
+/// The columns of `forks` in a joined row; `None` where there is none.
+fn fork_row(row: &Row<'_>) -> rusqlite::Result<Option<ForkRow>> {
+    let Some(older) = row.get::<_, Option<Vec<u8>>>(9)? else { return Ok(None) };
+    Ok(Some((older, row.get(10)?, row.get(11)?, row.get(12)?, row.get(13)?, row.get(14)?)))
+}
+
+fn fork_of((older, newer, older_from, newer_from, at, verdict): ForkRow) -> std::result::Result<Fork, String> {
+    Ok(Fork {
+        older: Fingerprint(bytes(&older)?),
+        newer: LeafSeq(unsigned(newer)?),
+        older_from: address_of(older_from.as_deref())?,
+        newer_from: address_of(newer_from.as_deref())?,
+        at: UnixTime::from_ms(at),
+        verdict: verdict_of(verdict)?,
     })
 }
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lifecycle::issuance::{IssuedLeaf, LeafSeq, Record};
+use lifecycle::issuance::{Fork, IssuedLeaf, LeafSeq, Record};
 use lifecycle::{RouterId, UnixTime};
 use rusqlite::params;
 
-use super::code::{kind_code, signed, stage_code, standing_code, write_failed};
+use super::code::{address_text, kind_code, signed, stage_code, standing_code, verdict_code, write_failed};
 use super::reads::SqliteReads;
 use crate::register::entry::{Admin, Chains, Router, Seen, TokenText};
 use crate::register::error::RegisterError;
@@ -107,6 +107,27 @@ impl SqliteRows {
         Ok(())
     }
 
+    fn put_fork(&self, id: &str, before: Option<Fork>, after: Option<Fork>) -> Result<()> {
+        match after {
+            _ if before == after => Ok(()),
+            None => self.execute("DELETE FROM forks WHERE router_id = ?1", [id]).map(drop),
+            Some(fork) => {
+                let sql = "INSERT OR REPLACE INTO forks (router_id, older, newer, older_from, newer_from, at, verdict) \
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                let values = params![
+                    id,
+                    &fork.older.0[..],
+                    signed(fork.newer.0),
+                    address_text(fork.older_from),
+                    address_text(fork.newer_from),
+                    fork.at.as_ms(),
+                    verdict_code(fork.verdict),
+                ];
+                self.execute(sql, values).map(drop)
+            }
+        }
+    }
+
     fn put_token(&self, before: Option<&Record>, after: &Record, text: Option<&TokenText>) -> Result<()> {
         let held = before.and_then(|record| record.token);
         let id = after.id.as_str();
@@ -151,6 +172,8 @@ struct Head {
     first_use: Option<i64>,
     restored_from: Option<i64>,
     voucher: Option<Vec<u8>>,
+    used_from: Option<String>,
+    epoch_since: Option<i64>,
 }
 
 impl Head {
@@ -163,6 +186,8 @@ impl Head {
             first_use: record.last_used.map(|last| last.first_use.as_ms()),
             restored_from: record.restored_from.map(UnixTime::as_ms),
             voucher: record.voucher.map(|voucher| voucher.0.to_vec()),
+            used_from: record.last_used.and_then(|last| address_text(last.from)),
+            epoch_since: record.epoch_since.map(UnixTime::as_ms),
         }
     }
 }
@@ -259,16 +284,28 @@ impl Rows for SqliteRows {
         let id = after.id.as_str();
         let head = Head::of(&after);
         if before.map(Head::of).as_ref() != Some(&head) {
-            let Head { epoch, standing, last_seq, used_seq, first_use, restored_from, voucher } = head;
             let sql = if before.is_none() {
-                "INSERT INTO records (router_id, epoch, standing, last_seq, used_seq, first_use, restored_from, voucher) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                "INSERT INTO records (router_id, epoch, standing, last_seq, used_seq, first_use, restored_from, voucher, \
+                 used_from, epoch_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
             } else {
                 "UPDATE records SET epoch = ?2, standing = ?3, last_seq = ?4, used_seq = ?5, first_use = ?6, \
-                 restored_from = ?7, voucher = ?8 WHERE router_id = ?1"
+                 restored_from = ?7, voucher = ?8, used_from = ?9, epoch_since = ?10 WHERE router_id = ?1"
             };
-            self.execute(sql, params![id, epoch, standing, last_seq, used_seq, first_use, restored_from, voucher])?;
+            let values = params![
+                id,
+                head.epoch,
+                head.standing,
+                head.last_seq,
+                head.used_seq,
+                head.first_use,
+                head.restored_from,
+                head.voucher,
+                head.used_from,
+                head.epoch_since,
+            ];
+            self.execute(sql, values)?;
         }
+        self.put_fork(id, before.and_then(|record| record.fork), after.fork)?;
         self.put_leaves(&after.id, before.map_or(&[], |record| &record.leaves), &after.leaves)?;
         self.put_token(before, &after, token)?;
         self.cache.put(after);
