@@ -28,7 +28,7 @@ fn run(plan: &Plan) -> Evidence {
     evidence.notes.push(
         "Wherever ours plays, it is the machine of `lifecycle` itself. Every wait is zero, so every time-out may fire at any moment; at most \
          four messages and jobs are under way, and any of them may be the next to arrive. Each exploration below is exhaustive within its \
-         bounds."
+         bounds, unless it says otherwise."
             .to_owned(),
     );
     evidence.notes.push(
@@ -154,9 +154,10 @@ fn bounds(scope: &Scope, outcome: &Outcome) -> String {
         }
         None => String::new(),
     };
+    let ended = if outcome.is_whole { "" } else { " The search ended there: it is not exhaustive within these bounds." };
     format!(
         "**{}**: {} states, {} steps, depth {}. Bounds: {} attempts, {} leaves, {} messages in flight, {} deaths of the router, {} of the \
-         controller, {} steps of the clock, {} controllers; {}{counted}.",
+         controller, {} steps of the clock, {} controllers; {}{counted}.{ended}",
         scope.name,
         outcome.unique,
         outcome.steps,
