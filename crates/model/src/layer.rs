@@ -154,7 +154,8 @@ fn bounds(scope: &Scope, outcome: &Outcome) -> String {
         }
         None => String::new(),
     };
-    let ended = if outcome.is_whole { "" } else { " The search ended there: it is not exhaustive within these bounds." };
+    let ended =
+        if outcome.is_whole { "" } else { " The search ended there: it is not exhaustive within these bounds." };
     format!(
         "**{}**: {} states, {} steps, depth {}. Bounds: {} attempts, {} leaves, {} messages in flight, {} deaths of the router, {} of the \
          controller, {} steps of the clock, {} controllers; {}{counted}.{ended}",

@@ -49,7 +49,14 @@ const fn together(name: &'static str, router: Make, controller: Make, faults: u8
 
 /// Every kind of fault in one exploration, each where it hurts most, one in each history.
 const fn everything(name: &'static str, router: Make, controller: Make) -> Scope {
-    Scope { nodes: 1, second_lags: false, days: &[61, 62], attempts: 1, leaves: 2, ..together(name, router, controller, 1) }
+    Scope {
+        nodes: 1,
+        second_lags: false,
+        days: &[61, 62],
+        attempts: 1,
+        leaves: 2,
+        ..together(name, router, controller, 1)
+    }
 }
 
 /// From the day on which the renewal is due.
