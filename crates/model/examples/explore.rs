@@ -10,7 +10,8 @@ fn main() {
     if word == "layer" {
         return layer();
     }
-    // `--faults K` for another number of faults, `--most N` to stop after so many states.
+    // `--faults K` for another number of faults, `--most N` to stop after so many states; `--controllers`, `--attempts`, `--leaves`,
+    // `--in-flight` and `--days` for other bounds.
     let number = |name: &str| {
         let mut words = std::env::args().skip_while(|word| word != name);
         words.nth(1).and_then(|word| word.parse::<u64>().ok())
@@ -22,6 +23,12 @@ fn main() {
         if let (Some(faults), Some(_)) = (number("--faults"), scope.faults) {
             scope.faults = u8::try_from(faults).ok();
         }
+        let small = |name: &str, known: u8| number(name).and_then(|most| u8::try_from(most).ok()).unwrap_or(known);
+        scope.nodes = small("--controllers", scope.nodes);
+        scope.attempts = small("--attempts", scope.attempts);
+        scope.leaves = small("--leaves", scope.leaves);
+        scope.in_flight = small("--in-flight", scope.in_flight);
+        scope.days = scope.days.get(..small("--days", 255).into()).unwrap_or(scope.days);
         let exploration = Exploration::new(scope, goal);
         let outcome = match number("--most") {
             Some(most) => exploration.walk(most),

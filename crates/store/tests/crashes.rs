@@ -190,9 +190,12 @@ fn an_attempt_begun_while_the_manifest_cannot_be_read_leaves_no_damage() {
 
     let mut unreadable = 0;
     for refused in 0..12 {
-        for at in refused + 1..80 {
+        for at in refused + 3..80 {
             let mut disk = base.clone();
-            disk.fail(refused, Fault::Refuse(Errno::IO));
+            // As often as it is tried.
+            for again in 0..3 {
+                disk.fail(refused + again, Fault::Refuse(Errno::IO));
+            }
             disk.fail(at, Fault::Crash);
             let Ok(mut store) = open(disk) else { continue };
             if !matches!(store.load(facts), Ok(Loaded::Damaged(_))) || store.manifest().is_some() {

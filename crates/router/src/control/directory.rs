@@ -206,7 +206,7 @@ impl Directory {
         update: &UpdateCtrlAddresses,
         is_connected: impl Fn(&ControllerId) -> bool,
     ) -> Applied {
-        if self.index.as_ref().is_some_and(|(of, last)| update.index <= *last && is_connected(of)) {
+        if self.index.as_ref().is_some_and(|(of, last)| update.index <= *last && (of == sender || is_connected(of))) {
             return Applied::Nothing;
         }
         if update.is_leader && update.index <= INDEX_MAX {
