@@ -115,10 +115,17 @@ impl Record {
         // A leaf that an operator vouches for by name may be this very one.
         let last = self.last_used.filter(|_| self.fork.is_none() && self.voucher.is_none())?;
         let is_out = matches!(refusal, AdmissionRefusal::Superseded | AdmissionRefusal::Unknown);
-        let is_older = self.leaf_at(last.seq).is_some_and(|last| leaf.not_before < last.client.not_before);
+        let is_older = match self.leaf(leaf.fingerprint) {
+            Some(known) => known.seq < last.seq,
+            // Forgotten since: then its dates tell, which are the signer's and know no parts of a second.
+            None => {
+                let newer = self.leaf_at(last.seq).is_some_and(|last| leaf.not_before < last.client.not_before);
+                newer && self.is_of_this_epoch(leaf)
+            }
+        };
         let is_unexpired = !leaf.is_expired(now.wall);
         let is_channel = matches!(opens, Opening::Channel { .. });
-        (is_out && is_older && is_unexpired && is_channel && self.is_of_this_epoch(leaf)).then(|| {
+        (is_out && is_older && is_unexpired && is_channel).then(|| {
             let answer = Answer::RefuseAdmission(refusal);
             self.suspect(now, leaf.fingerprint, last, opens, ForkVerdict::Refused, answer)
         })
