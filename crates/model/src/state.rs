@@ -132,6 +132,10 @@ pub enum HandlerStage {
 }
 
 /// The controllers, as their make is.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "states are copied by the million, and a box would be an allocation for each"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Control {
     /// The machine of `lifecycle` over one register.
