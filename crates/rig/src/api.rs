@@ -72,6 +72,14 @@ impl Api {
         self.token.clone().ok_or_else(|| anyhow!("no token"))
     }
 
+    /// Is this the token of a session that lasts?
+    pub(crate) fn is_good(&mut self, token: &str) -> Result<bool> {
+        let own = self.token.replace(token.to_owned());
+        let answer = self.exchange(&Method::GET, "/edge/management/v1/current-api-session", None);
+        self.token = own;
+        Ok(answer?.status == http::StatusCode::OK)
+    }
+
     fn log_in(&mut self) -> Result<()> {
         self.token = None;
         let path = "/edge/management/v1/authenticate?method=password";

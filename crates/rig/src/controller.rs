@@ -211,6 +211,14 @@ impl Controller {
         self.api.lock().unwrap_or_else(PoisonError::into_inner).session()
     }
 
+    /// Is this the token of a session that lasts?
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn session_is_good(&self, token: &str) -> Result<bool> {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner).is_good(token)
+    }
+
     /// What it knows of a router: the fields of `fleet show --json`.
     ///
     /// # Errors
