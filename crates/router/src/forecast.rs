@@ -1,6 +1,6 @@
 //! What OpenZiti's own renewal would do with the files of its router: `exuvia doctor --ziti-version`.
 //!
-//! [`Facts`] are what the files and the machine say ([`look`] gathers them), [`foresee`] is a pure function of them. The ids are those
+//! [`Facts`] are what the files and the machine say ([`look()`] gathers them), [`foresee`] is a pure function of them. The ids are those
 //! of `docs/proof/upstream-defects.md`; what they mean was read in OpenZiti 1.6.18, 2.0.3 and 2.1, whose extension code is the same.
 
 mod look;

@@ -1,8 +1,8 @@
 //! `exuvia rescue`: what this disk still holds of a router that is locked out, and how a part of it is made to work again.
 //!
 //! [`Wreck::read`] looks at every file that could hold a part of the identity; [`Wreck::salvage`] puts keys and leaves together again.
-//! What to do with them is [`lifecycle::rescue`]'s decision, and asking the controller is the command's business; [`take_in`] and
-//! [`prove`] carry out this machine's half, through the same store and the same loop as everything else, so that a rescue that is cut
+//! What to do with them is [`lifecycle::rescue`]'s decision, and asking the controller is the command's business; [`take_in()`] and
+//! [`prove()`] carry out this machine's half, through the same store and the same loop as everything else, so that a rescue that is cut
 //! off anywhere is finished by the next one.
 
 mod prove;
