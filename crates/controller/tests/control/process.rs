@@ -25,7 +25,16 @@ fn bundle(config: &ControllerConfig) -> TrustBundle {
 
 async fn started(config: &ControllerConfig) -> Daemon {
     let clock = Clock::system();
-    let register = open_register(config, &clock).unwrap();
+    // Who ended lets go of the register with its last task, and a child that another test starts holds the lock until it runs its program.
+    let opened = async {
+        loop {
+            match open_register(config, &clock) {
+                Err(RegisterError::InUse { .. }) => tokio::task::yield_now().await,
+                opened => break opened.unwrap(),
+            }
+        }
+    };
+    let register = timeout(PATIENCE, opened).await.unwrap();
     Daemon::start(config, register, clock).await.unwrap()
 }
 
@@ -49,18 +58,9 @@ async fn a_folder_made_by_init_runs_serves_and_ends_and_keeps_what_it_did() {
 
     let daemon = started(&config).await;
     next.connect(&daemon).await;
-    let daemon = {
-        // As after a kill: nothing is closed in order.
-        drop(daemon);
-        loop {
-            // Its tasks let go of the register one after the other.
-            match open_register(&config, &Clock::system()) {
-                Ok(register) => break Daemon::start(&config, register, Clock::system()).await.unwrap(),
-                Err(RegisterError::InUse { .. }) => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
+    // As after a kill: nothing is closed in order.
+    drop(daemon);
+    let daemon = started(&config).await;
     next.connect(&daemon).await;
     daemon.end().await;
 }
