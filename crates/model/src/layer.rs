@@ -42,7 +42,8 @@ fn run(plan: &Plan) -> Evidence {
     evidence.notes.push(
         "\"One lagging\" means, of two stock controllers, that each applies the common log in its own time; of two of ours, which share one \
          register, that the second one's clock is a step behind and that what it has signed waits. Late answers, late 20303 of processes that \
-         are gone, and jobs begun before another one's commit are part of every exploration."
+         are gone, and jobs begun before another one's commit are part of every exploration. A transaction of ours takes less than a \
+         step of the clock where copies are restored; what was signed long before it is stored is signed anew."
             .to_owned(),
     );
     for scope in scopes {

@@ -137,17 +137,17 @@ pub const SHORT: &[Scope] = &[
         days: &[61],
         ..B
     },
-    everything("b11 everything, one fault", Make::Exuvia, Make::Stock),
+    Scope { leaves: 1, days: &[61], ..everything("b11 everything, one fault", Make::Exuvia, Make::Stock) },
     Scope { name: "b12 operator", attempts: 1, leaves: 2, re_enrolls: true, revokes: true, days: &[61], ..B },
-    Scope { name: "b13 clock", attempts: 1, leaves: 1, clock_jumps: 2, days: THREE, ..B },
+    Scope { name: "b13 clock", attempts: 1, leaves: 1, clock_jumps: 1, days: &[61, 95], ..B },
     Scope {
         name: "b14 disk",
         attempts: 1,
         leaves: 1,
-        disk_failures: 2,
+        disk_failures: 1,
         router_crashes: 1,
         power_cuts: true,
-        days: &[61, 62],
+        days: &[61],
         ..B
     },
     Scope {
