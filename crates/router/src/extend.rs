@@ -30,6 +30,9 @@ use crate::status::{AttemptOutcome, ControllerView, StatusView};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Longest pause after a failure: somebody waits for this command, and a controller that refuses a second channel does so for a minute.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How much longer an attempt may take whose leaf the controller may know already. OpenZiti's may then know no other one, and where no
+/// further underlay can join a channel (1.6) the proof waits until the channel is older than the churn limit of a minute.
+pub(crate) const UNFINISHED: Duration = Duration::from_secs(120);
 /// What an answer of the loop may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -152,7 +155,15 @@ pub async fn extend(mut config: RouterConfig, wish: &Wish, stopped: StopSignal) 
     if let Some(trouble) = tokio::task::block_in_place(|| irreplaceable(&config)) {
         return Err(ExtendError::Rehearsal(trouble));
     }
-    let mut errand = Errand { wish, config: &config, newest: None, asked: None, again_at: None, trouble: None };
+    let mut errand = Errand {
+        wish,
+        config: &config,
+        newest: None,
+        asked: None,
+        again_at: None,
+        longer: Duration::ZERO,
+        trouble: None,
+    };
     match tokio::task::block_in_place(|| run::status_from_disk(&config)) {
         Ok(status) if errand.has_nothing_to_do(&status) => {
             return Ok(Extended::NotDue { renew_at_ms: status.renew_at_ms });
@@ -203,6 +214,8 @@ struct Errand<'a> {
     asked: Option<u64>,
     /// It failed, and the next one may begin then.
     again_at: Option<Instant>,
+    /// What is begun is finished: a router that starts with the old files in between may be refused.
+    longer: Duration,
     trouble: Option<String>,
 }
 
@@ -236,7 +249,7 @@ impl Errand<'_> {
             if stopped.is_stopped() {
                 return Err(ExtendError::Stopped);
             }
-            if Instant::now() >= until {
+            if Instant::now() >= until + self.longer {
                 return Err(self.too_late());
             }
             if let Ok(Err(_)) = timeout(LOOK_EVERY, status.changed()).await {
@@ -247,6 +260,9 @@ impl Errand<'_> {
 
     /// Takes from one picture what belongs together.
     fn learn(&mut self, now: &StatusView) {
+        if now.next_generation.is_some() {
+            self.longer = UNFINISHED;
+        }
         if now.renewals > 0 {
             self.newest = Some(now.generation);
         }

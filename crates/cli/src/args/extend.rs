@@ -35,7 +35,7 @@ pub struct Extend {
     /// connect again.
     #[arg(long)]
     pub beside_running: bool,
-    /// Longest time for all of it.
+    /// Longest time for all of it. An attempt whose leaf the controller may know already gets up to two minutes more.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = config::parse_duration)]
     pub within: Duration,
     /// Print JSON.

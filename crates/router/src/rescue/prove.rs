@@ -15,7 +15,7 @@ use crate::admin::{Answer, Command};
 use crate::config::{Rekey, RouterConfig};
 use crate::doctor::read_served;
 use crate::driver::Incoming;
-use crate::extend::{admitting, ask, hurry, relay};
+use crate::extend::{UNFINISHED, admitting, ask, hurry, relay};
 use crate::paths::ConfiguredPaths;
 use crate::place;
 use crate::run;
@@ -63,7 +63,8 @@ pub async fn prove(mut config: RouterConfig, proof: Proof, stopped: StopSignal) 
     let ready = ready.map_err(|_| too_late())??.ok_or(RescueError::Stopped)?;
     let (mut status, sender) = (ready.status(), ready.sender());
     let serving = tokio::spawn(ready.serve(own));
-    let mut waiting = Waiting { config: &config, proof, until, asked: None, again_at: None, trouble: None };
+    let mut waiting =
+        Waiting { config: &config, proof, until, asked: None, again_at: None, longer: Duration::ZERO, trouble: None };
     let outcome = waiting.go(&mut status, &sender, &stopped).await;
     stop.stop();
     relaying.abort();
@@ -79,6 +80,8 @@ struct Waiting<'a> {
     /// The generation of the renewal that was asked for last.
     asked: Option<u64>,
     again_at: Option<Instant>,
+    /// What is begun is finished.
+    longer: Duration,
     trouble: Option<String>,
 }
 
@@ -95,7 +98,7 @@ impl Waiting<'_> {
             let is_admitted = admitted(&now);
             // What was begun is finished: a controller that was told of a newer leaf may know no other one afterwards.
             let is_settled = is_admitted && now.next_generation.is_none() && self.holds(&now);
-            let is_late = Instant::now() >= self.until;
+            let is_late = Instant::now() >= self.until + self.longer;
             if is_settled && (!self.proof.renew || now.renewals > 0 || is_late) {
                 let unrenewed = (self.proof.renew && now.renewals == 0)
                     .then(|| self.trouble.clone().unwrap_or_else(|| "no answer".to_owned()));
@@ -132,6 +135,9 @@ impl Waiting<'_> {
     }
 
     fn learn(&mut self, now: &StatusView) {
+        if now.next_generation.is_some() {
+            self.longer = UNFINISHED;
+        }
         let failed = now.last_attempt.as_ref().filter(|last| self.asked.is_some_and(|asked| last.generation >= asked));
         if let Some(failure) = failed.and_then(|last| last.failure.as_ref()) {
             self.trouble = Some(failure.clone());
