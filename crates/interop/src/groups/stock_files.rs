@@ -134,7 +134,11 @@ fn foretells_what_happens(bench: &Bench) -> Result<Shown> {
     let c8 = go.wait(Duration::from_secs(60));
     let c8 = match c8 {
         Some(ended) if go.log().text().contains("index out of range") => format!("C8: index out of range, {ended}"),
-        Some(ended) => format!("C8: {ended}, {}", tail(&go)),
+        Some(ended) => {
+            let text = go.log().text();
+            let why = text.lines().find(|line| line.starts_with("panic")).unwrap_or("no panic");
+            format!("C8: {why}, {ended}")
+        }
         None => {
             go.kill();
             "C8: did not end within 60 s".to_owned()
