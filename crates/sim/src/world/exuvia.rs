@@ -28,6 +28,9 @@ pub(crate) const MANIFEST: &str = "/etc/ziti/.exuvia/r/manifest";
 /// Steps and messages of one router in one virtual hour that are still called patience.
 const BUSY_PER_HOUR: u32 = 4_000;
 
+/// Pause before a store that could not be opened is opened again.
+const OPEN_AGAIN_MS: u64 = 5_000;
+
 /// Ten years.
 const LONGEST_SLEEP_MS: u64 = 3_650 * 86_400_000;
 
@@ -38,6 +41,8 @@ pub(crate) struct Exuvia {
     pub(crate) process: Option<Process>,
     /// The disk's revision when its survivors were last worked out.
     surveyed: Option<u64>,
+    /// Until then nobody tries to open a store that could not be opened: however many have asked for a start, one of them tries again.
+    opens_at_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +93,7 @@ impl Blocking {
 
 impl Exuvia {
     pub(crate) fn enrolled(disk: SimDisk, now: Now, key: KeyId, client: Leaf, server: Leaf) -> Self {
-        let mut body = Self { disk: Some(disk), process: None, surveyed: None };
+        let mut body = Self { disk: Some(disk), process: None, surveyed: None, opens_at_ms: 0 };
         body.enroll(now, key, client, server);
         body
     }
@@ -155,8 +160,9 @@ impl World {
     }
 
     pub(crate) fn start_exuvia(&mut self, router: usize) {
+        let now_ms = self.now_ms;
         let Some(Body::Exuvia(body)) = self.routers.get_mut(router).map(|host| &mut host.body) else { return };
-        if body.process.is_some() {
+        if body.process.is_some() || now_ms < body.opens_at_ms {
             return;
         }
         let Some(mut disk) = body.disk.take() else { return };
@@ -172,7 +178,8 @@ impl World {
                 if is_down {
                     return self.power_cut_now(router);
                 }
-                return self.at(5_000, Event::StartRouter { router });
+                body.opens_at_ms = now_ms + OPEN_AGAIN_MS;
+                return self.at(OPEN_AGAIN_MS, Event::StartRouter { router });
             }
         };
         let process = Process {
