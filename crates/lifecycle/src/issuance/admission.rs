@@ -149,7 +149,7 @@ impl Record {
     fn used(&self, now: Now, policy: &IssuancePolicy, issued: &IssuedLeaf, opens: Opening) -> Outcome {
         let answer = Answer::Admit(Admitted { seq: issued.seq, epoch: self.epoch });
         match self.last_used {
-            Some(last) if issued.seq < last.seq => self.came_back(now, issued, last, opens, answer),
+            Some(last) if issued.seq < last.seq => self.came_back(now, policy, issued, last, opens, answer),
             Some(last) if issued.seq == last.seq => unchanged(answer),
             Some(_) | None => {
                 let mut record = self.clone();
@@ -293,7 +293,7 @@ impl Record {
 
 impl LastUsed {
     /// Are the leaves before it still admitted beside it?
-    fn is_in_overlap(&self, now: Now, policy: &IssuancePolicy) -> bool {
+    pub(super) fn is_in_overlap(&self, now: Now, policy: &IssuancePolicy) -> bool {
         now.wall <= self.first_use.plus(policy.overlap)
     }
 }

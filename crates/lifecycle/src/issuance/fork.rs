@@ -7,8 +7,8 @@
 use core::net::IpAddr;
 
 use super::{
-    AdmissionRefusal, Answer, Audit, IssuedLeaf, LastUsed, LeafSeq, Outcome, PREDECESSORS_MAX, Record, changed,
-    unchanged,
+    AdmissionRefusal, Answer, Audit, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, Outcome, PREDECESSORS_MAX, Record,
+    changed, unchanged,
 };
 use crate::facts::{Fingerprint, Leaf, Now, UnixTime};
 
@@ -89,6 +89,7 @@ impl Record {
     pub(super) fn came_back(
         &self,
         now: Now,
+        policy: &IssuancePolicy,
         issued: &IssuedLeaf,
         last: LastUsed,
         opens: Opening,
@@ -97,7 +98,11 @@ impl Record {
         let is_told = self.fork.is_some_and(|fork| fork.keeps(last.seq));
         match opens {
             Opening::Channel { .. } if !is_told => {
-                self.suspect(now, issued.client.fingerprint, last, opens, ForkVerdict::Frozen, answer)
+                // What is superseded by now stays so: a second alarm, after a newer leaf, keeps more and brings nothing back.
+                let is_in_overlap = last.is_in_overlap(now, policy);
+                let mut record = self.clone();
+                record.leaves.retain(|leaf| leaf.seq >= last.seq || is_in_overlap || self.is_frozen(leaf.seq));
+                record.suspect(now, issued.client.fingerprint, last, opens, ForkVerdict::Frozen, answer)
             }
             // Whoever knocks again costs no commit.
             Opening::Channel { .. } | Opening::Underlay { .. } => unchanged(answer),

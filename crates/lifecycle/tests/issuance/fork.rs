@@ -70,6 +70,22 @@ fn a_thief_that_renews_does_not_evict_the_owner_and_the_alarm_names_both_address
 }
 
 #[test]
+fn a_second_alarm_brings_nothing_back_that_was_superseded() {
+    let mut desk = renewed();
+    comes_back(&mut desk, 1, 1);
+    for n in 3..=4 {
+        desk.later(DAY_S).renew(n);
+        assert!(matches!(comes_back(&mut desk, n, 2), Answer::Admit(_)));
+    }
+    desk.later(2 * HOUR_S);
+    assert_eq!(desk.set(), [1, 2, 4], "the overlap of leaf 3 is over");
+    assert!(matches!(comes_back(&mut desk, 1, 1), Answer::Admit(_)));
+    assert_eq!(desk.record.fork.map(|fork| fork.newer), Some(LeafSeq(4)));
+    assert_eq!(desk.set(), [1, 2, 4]);
+    assert_eq!(comes_back(&mut desk, 3, 2), Answer::RefuseAdmission(AdmissionRefusal::Unknown));
+}
+
+#[test]
 fn the_address_of_the_newer_leaf_is_where_it_is_connected_now() {
     let mut desk = renewed();
     let hello = channel(&desk, 1, 1, Some((2, 9)));
