@@ -1,5 +1,6 @@
-//! `cargo xtask ci` is exactly what CI runs; each step can be run alone. `cargo xtask proof` takes arguments besides; in CI it is the
-//! last step, and what the machine cannot try fails it. `cargo xtask interop` needs a program of others, so CI only sees it say so.
+//! `cargo xtask ci` is exactly what CI runs; each step can be run alone. `cargo xtask proof` takes arguments besides, and is not
+//! yet a step of CI: its whole length has not been measured on a quiet machine. `cargo xtask interop` needs a program of others, so CI
+//! only sees it say so.
 
 mod conformance;
 
@@ -121,9 +122,6 @@ fn ci() -> anyhow::Result<()> {
     let began = Instant::now();
     conformance()?;
     took.push(("conformance", began.elapsed()));
-    let began = Instant::now();
-    proof(&["--ci".to_owned()])?;
-    took.push(("proof", began.elapsed()));
     eprintln!("all steps passed:");
     for (name, time) in took {
         eprintln!("  {name:<20}{:>6} s", time.as_secs());

@@ -11,16 +11,6 @@ fn every_mutant_is_refuted() {
 }
 
 #[test]
-fn a_mutant_is_refuted_depth_first_and_with_counted_faults_too() {
-    for mutant in MUTANTS {
-        let scope = model::Scope { faults: Some(2), ..mutant.scope };
-        let outcome = Exploration::new(scope, Goal::Claims).run(1);
-        let is_told = outcome.broken.iter().all(|(_, tale)| !tale.actions.is_empty() && !tale.chart.is_empty());
-        assert!(!outcome.broken.is_empty() && is_told, "`{}` survives {} states", mutant.name, outcome.unique);
-    }
-}
-
-#[test]
 fn without_its_mistake_every_mutant_is_as_good_as_the_others() {
     for mutant in MUTANTS {
         let scope =
