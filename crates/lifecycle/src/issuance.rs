@@ -25,7 +25,7 @@ use crate::step::Step;
 pub use admission::{AdmissionRefusal, Admitted};
 pub use enrollment::{EnrollmentKind, EnrollmentRefusal, Token, TokenId};
 pub use extension::{ConfirmRefusal, RequestRefusal};
-pub use fork::{Fork, ForkVerdict, Opening};
+pub use fork::{FROZEN_MAX, Fork, ForkVerdict, Opening};
 pub use window::{Campaign, Window, WindowFacts, advise};
 
 /// Most confirmed leaves newer than the one last used that stay admitted at once.

@@ -7,10 +7,13 @@
 use core::net::IpAddr;
 
 use super::{
-    AdmissionRefusal, Answer, Audit, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, Outcome, PREDECESSORS_MAX, Record,
-    changed, unchanged,
+    AdmissionRefusal, Answer, Audit, IssuancePolicy, IssuedLeaf, LastUsed, LeafSeq, Outcome, Record, changed, unchanged,
 };
 use crate::facts::{Fingerprint, Leaf, Now, UnixTime};
+
+/// Most leaves that are kept for two holders. Far more than one router has unexpired at once, however often it raises the alarm by itself: one that
+/// dials several controllers of one register, each with the leaf that it admitted last, does.
+pub const FROZEN_MAX: usize = 64;
 
 /// What a hello would open, and where it comes from, if anybody saw that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +85,7 @@ impl Record {
 
     /// Is no more issued until the operator has decided? Each new leaf that is used would have to retire another one, and none may be retired.
     pub(super) fn is_full_of_frozen(&self) -> bool {
-        self.leaves.iter().filter(|leaf| self.is_frozen(leaf.seq)).count() > PREDECESSORS_MAX
+        self.leaves.iter().filter(|leaf| self.is_frozen(leaf.seq)).count() >= FROZEN_MAX
     }
 
     /// An admitted leaf that is older than `last` was presented.

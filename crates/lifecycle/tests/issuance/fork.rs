@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lifecycle::issuance::{
-    AdmissionRefusal, Answer, Audit, Fork, ForkVerdict, Input, LeafSeq, Opening, PREDECESSORS_MAX, RequestRefusal,
+    AdmissionRefusal, Answer, Audit, FROZEN_MAX, Fork, ForkVerdict, Input, LeafSeq, Opening, RequestRefusal,
 };
 
 use crate::world::{DAY_S, Desk, HOUR_S, LIFE_S, fingerprint, leaf};
@@ -209,7 +209,7 @@ fn a_thief_cannot_push_the_owner_out_by_renewing_again_and_again() {
     let mut desk = renewed();
     comes_back(&mut desk, 1, 1);
     let mut refused = false;
-    for n in 3..40 {
+    for n in 3..100 {
         match desk.later(HOUR_S / 4).extend(n, n) {
             Answer::RefuseRequest(RequestRefusal::Forked) => refused = true,
             Answer::Send(_) => {
@@ -221,7 +221,7 @@ fn a_thief_cannot_push_the_owner_out_by_renewing_again_and_again() {
         }
     }
     assert!(refused, "at some point nothing more is issued until the operator has decided");
-    assert!(desk.record.leaves.len() <= PREDECESSORS_MAX + 2);
+    assert!(desk.record.leaves.len() <= FROZEN_MAX + 2);
     assert!(matches!(comes_back(&mut desk, 1, 1), Answer::Admit(_)));
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use lifecycle::issuance::{
-    Admitted, Answer, Asked, CONFIRMED_MAX, Epoch, Input, LeafSeq, LeafStage, PENDING_MAX, PREDECESSORS_MAX, Record,
-    Standing,
+    Admitted, Answer, Asked, CONFIRMED_MAX, Epoch, FROZEN_MAX, Input, LeafSeq, LeafStage, PENDING_MAX,
+    PREDECESSORS_MAX, Record, Standing,
 };
 use lifecycle::{Leaf, UnixTime};
 use proptest::prelude::*;
@@ -204,7 +204,7 @@ impl World {
         assert!(newer(LeafStage::Pending) <= PENDING_MAX + enrolled);
         assert!(newer(LeafStage::Confirmed) <= CONFIRMED_MAX + enrolled);
         // While there may be two holders nothing is retired, and at some point nothing is issued either.
-        let frozen = if record.fork.is_some() { 1 + CONFIRMED_MAX + PENDING_MAX } else { 0 };
+        let frozen = if record.fork.is_some() { FROZEN_MAX } else { 0 };
         assert!(record.leaves.len() <= PREDECESSORS_MAX + 1 + CONFIRMED_MAX + PENDING_MAX + enrolled + frozen);
         for leaf in &record.leaves {
             let link = record.check_link(*now, &policy(), leaf.client.fingerprint);
